@@ -14,6 +14,7 @@ pub mod history;
 pub mod invite;
 pub mod leave;
 pub mod membership;
+pub mod need;
 pub mod roles;
 mod schema;
 pub mod status;

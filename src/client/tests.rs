@@ -6,8 +6,8 @@ use super::{ClientError, Folder};
 use crate::engine::api::index::{Conflict, Counts, Index, Row, Settled};
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::{
-    AskPast, DeviceStatus, DifferingPaths, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Problem, Run,
-    StageId, Stat, StatKind, Status, SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
+    AskPast, DeviceStatus, DifferingPaths, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, NeededPage, PeerStatus,
+    Problem, Run, StageId, Stat, StatKind, Status, SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
 };
 use crate::io::Events;
 use crate::io::control::http::HttpState;
@@ -156,7 +156,7 @@ fn moved_on() -> [Conflict; 2] {
 fn held() -> HeldPaths {
     let held = |name: &str, why, by: &str| HeldPath { path: path(name), why, by: by.into() };
     let paths = vec![held("gone", HeldWhy::Deleted, "be\nta"), held("old", HeldWhy::Reverted, "alpha")];
-    HeldPaths { paths, deletions: 2, reverts: 1, dated_ahead: 0, unignored: 3 }
+    HeldPaths { paths, deletions: 2, reverts: 1, unignored: 3, ..HeldPaths::default() }
 }
 
 /// Answers as the daemon's loop does, until nobody asks any more.
@@ -198,6 +198,9 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
             }
             Request::Fetched { answer, .. } => drop(answer.send(Some(Ok(StageId(77))))),
             Request::Rename { answer, .. } | Request::KeepLimit { answer, .. } => drop(answer.send(())),
+            Request::RowsAt { paths, answer } => drop(answer.send(vec![None; paths.len()])),
+            Request::Needed { answer, .. } => drop(answer.send(NeededPage::default())),
+            Request::Problems { answer, .. } => drop(answer.send(Vec::new())),
             Request::Meta { answer, .. } => drop(answer.send(Vec::new())),
             Request::Leave(answer) => drop(answer.send(Ok(()))),
             Request::Do { event, answer } => {

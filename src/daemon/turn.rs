@@ -168,12 +168,19 @@ impl<H: Hands> Loop<H> {
                 drop(answer.send(Status { open_conflicts, ..self.engine.status() }));
             }
             Request::Counted(answer) => drop(answer.send(self.journal.counts().clone())),
-            Request::Held { limit, answer } => drop(answer.send(self.engine.held(limit))),
+            Request::Held { after, limit, answer } => drop(answer.send(self.engine.held_after(after.as_ref(), limit))),
             Request::Differing { paths, answer } => drop(answer.send(self.engine.differing(&paths))),
             Request::Holding { ticket, answer } => drop(answer.send(self.engine.take_holding(ticket))),
             Request::Undone { ticket, answer } => drop(answer.send(self.engine.take_undone(ticket))),
             Request::Verification(answer) => drop(answer.send(self.engine.verification())),
             Request::Row { path, answer } => drop(answer.send(self.engine.index().get(&path))),
+            Request::RowsAt { paths, answer } => {
+                drop(answer.send(paths.iter().map(|path| self.engine.index().get(path)).collect()));
+            }
+            Request::Needed { after, rows, answer } => drop(answer.send(self.engine.needed(after.as_ref(), rows))),
+            Request::Problems { after, limit, answer } => {
+                drop(answer.send(self.engine.problems(after.as_ref(), limit)));
+            }
             Request::Why { path, is_dir, answer } => drop(answer.send(self.engine.why(&path, is_dir))),
             Request::Rows { dir, children, after, limit, answer } => {
                 let read = if children { SqliteIndex::children } else { SqliteIndex::below };

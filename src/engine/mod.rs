@@ -56,7 +56,8 @@ pub use api::group::{GroupState, META_MEMBERSHIP, NotHanded};
 pub use api::local::{DifferingPaths, LocalChange, LocalKind};
 pub use api::problem::{Problem, RenewalCause, SuspectCause};
 pub use api::status::{
-    DeviceStatus, FileHeld, HeldPath, HeldPaths, HeldWhy, MachineTally, PeerStatus, Status, Tally, TransferStatus,
+    DeviceStatus, FileHeld, HeldPath, HeldPaths, HeldWhy, MachineTally, NeededPage, PeerStatus, Status, Tally,
+    TransferStatus,
 };
 pub use api::why::{Holders, WaitsFor, Why};
 pub use limits::{CHUNKED_BYTES, MERGE_BYTES};
@@ -226,7 +227,7 @@ impl<I: Index> Engine<I> {
             Event::Message { link, message, wire_bytes } => self.message(now, link, message, wire_bytes),
             Event::Fetched { fetch, staged, wire_bytes } => self.content_came(now, fetch, staged, wire_bytes),
             Event::FetchFailed { fetch, why } => self.content_failed(now, fetch, why),
-            Event::AskHolds { ticket } => self.peers.ask_holds(&mut self.core, now, ticket),
+            Event::AskHolds { ticket, pending } => self.peers.ask_holds(&mut self.core, now, ticket, pending),
             Event::AskPast(ask) => self.peers.ask_past(&mut self.core, now, ask),
             Event::FetchPast(wanted) => self.fetch_past(now, wanted),
             Event::PastListed { link, id, found } => self.past_listed(link, id, found),

@@ -6,12 +6,22 @@
 use crate::engine::Engine;
 use crate::engine::api::index::Index;
 use crate::engine::api::local::DifferingPaths;
+use crate::engine::api::problem::Problem;
 use crate::engine::api::status::Status;
 use crate::engine::limits::{STATUS_DIFFERING, STATUS_PROBLEMS, STATUS_UNDER_WAY};
 use crate::engine::transfer::wants::{Step, Want};
 use crate::model::SyncPath;
 
 impl<I: Index> Engine<I> {
+    /// What needs attention at paths after this one, in their order.
+    pub fn problems(&self, after: Option<&SyncPath>, limit: usize) -> Vec<(SyncPath, Problem)> {
+        let is_after = |(path, _): &(SyncPath, Problem)| after.is_none_or(|after| path > after);
+        let mut problems: Vec<_> = self.all_problems().filter(is_after).collect();
+        problems.sort_by(|(one, _), (other, _)| one.cmp(other));
+        problems.truncate(limit);
+        problems
+    }
+
     /// `&mut`: digests are made when asked for.
     pub fn status(&mut self) -> Status {
         let peers = self.peer_statuses();

@@ -21,6 +21,7 @@ mod invite;
 mod leave;
 mod membership;
 mod metrics;
+mod need;
 mod orders;
 mod past;
 mod roles;
@@ -36,8 +37,8 @@ pub mod why;
 
 use crate::engine::api::index::{Conflict, ConflictFilter, Row};
 use crate::engine::{
-    DifferingPaths, Event, FetchError, HeldByMachine, HeldPaths, MachinePasts, ServedFile, StageId, Stat, StatKind,
-    Status, Undone, Verification, Why,
+    DifferingPaths, Event, FetchError, HeldByMachine, HeldPaths, MachinePasts, NeededPage, Problem, ServedFile,
+    StageId, Stat, StatKind, Status, Undone, Verification, Why,
 };
 use crate::io::Events;
 use crate::io::clock::wall_ns;
@@ -89,6 +90,7 @@ pub enum Request {
     Verification(oneshot::Sender<Verification>),
     /// What is held, named up to a limit.
     Held {
+        after: Option<SyncPath>,
         limit: usize,
         answer: oneshot::Sender<HeldPaths>,
     },
@@ -112,6 +114,23 @@ pub enum Request {
     Row {
         path: SyncPath,
         answer: oneshot::Sender<Option<Row>>,
+    },
+    /// Those at these paths.
+    RowsAt {
+        paths: Vec<SyncPath>,
+        answer: oneshot::Sender<Vec<Option<Row>>>,
+    },
+    /// What is to come to this disk after a path: of so many rows.
+    Needed {
+        after: Option<SyncPath>,
+        rows: usize,
+        answer: oneshot::Sender<NeededPage>,
+    },
+    /// What needs attention, at paths after this one.
+    Problems {
+        after: Option<SyncPath>,
+        limit: usize,
+        answer: oneshot::Sender<Vec<(SyncPath, Problem)>>,
     },
     /// Rows strictly below `dir`, after `after`; with `children`, those directly in it alone.
     Rows {

@@ -18,8 +18,11 @@ pub struct HeldView {
     /// is what they said last.
     #[serde(default)]
     pub silent: Vec<String>,
-    /// At most 10,000 of them.
+    /// At most 10,000 of them, in the order of paths.
     pub held: Vec<HeldPathView>,
+    /// Where to go on, as `after`; none at the end.
+    #[serde(default)]
+    pub next: Option<String>,
     pub deletions: u64,
     pub reverts: u64,
     pub dated_ahead: u64,

@@ -10,6 +10,9 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HistoryView {
     pub kept: Vec<KeptView>,
+    /// Where to go on, as `after`; none at the end.
+    #[serde(default)]
+    pub next: Option<String>,
     /// Linked machines that did not say what they keep.
     #[serde(default)]
     pub silent: Vec<String>,

@@ -28,6 +28,9 @@ pub struct LocalView {
     pub role: String,
     pub local: Vec<LocalPathView>,
     pub not_installed: Vec<LocalPathView>,
+    /// Where both go on, as `after`; none at the end.
+    #[serde(default)]
+    pub next: Option<String>,
     /// How many there are of each, named here or not.
     pub local_paths: u64,
     pub not_installed_paths: u64,

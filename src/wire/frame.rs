@@ -68,6 +68,11 @@ struct Head {
     inflated: Option<u32>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_false(set: &bool) -> bool {
+    !set
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum HeadKind {
@@ -121,6 +126,8 @@ enum HeadKind {
     },
     Holds {
         id: u32,
+        #[serde(default, skip_serializing_if = "is_false")]
+        pending: bool,
     },
     Holding {
         id: u32,
@@ -399,7 +406,7 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
             body.places(places);
             HeadKind::Located { id: *id }
         }
-        Message::Holds { id } => HeadKind::Holds { id: *id },
+        Message::Holds { id, pending } => HeadKind::Holds { id: *id, pending: *pending },
         Message::Holding { id, sums, held } => {
             body.held_back(held);
             HeadKind::Holding { id: *id, sums: *sums }
@@ -520,7 +527,7 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         HeadKind::Pasts { id, more } => message(Message::Pasts { id, pasts: body.pasts()?, more }),
         HeadKind::Locate { id } => message(Message::Locate { id, sought: body.sought()? }),
         HeadKind::Located { id } => message(Message::Located { id, places: body.places()? }),
-        HeadKind::Holds { id } => message(Message::Holds { id }),
+        HeadKind::Holds { id, pending } => message(Message::Holds { id, pending }),
         HeadKind::Holding { id, sums } => {
             let held = body.held_back()?;
             if !held.iter().all(|held| is_clean_name(&held.by)) {

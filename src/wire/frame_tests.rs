@@ -145,9 +145,10 @@ fn any_message() -> impl Strategy<Value = Message> {
             let place = |n| [Place::Nowhere, Place::History, Place::Disk][usize::from(n)];
             Message::Located { id, places: list.into_iter().map(place).collect() }
         }),
-        any::<u32>().prop_map(|id| Message::Holds { id }),
+        (any::<u32>(), any::<bool>()).prop_map(|(id, pending)| Message::Holds { id, pending }),
         (any::<u32>(), any::<u64>(), prop::collection::vec((path(), any::<u8>()), 0..5)).prop_map(|(id, n, list)| {
-            let sums = HeldSums { deletions: n, reverts: 1, dated_ahead: 2, unignored: 3 };
+            let pending = (n % 2 == 0).then_some(n);
+            let sums = HeldSums { deletions: n, reverts: 1, dated_ahead: 2, unignored: 3, pending };
             let held = |(path, why)| HeldBack { path, why, by: "a".to_owned() };
             Message::Holding { id, sums, held: list.into_iter().map(held).collect() }
         }),

@@ -92,9 +92,10 @@ pub enum Message {
     Locate { id: u32, sought: Vec<Sought> },
     /// Answer to `Locate`: for each content, in its order.
     Located { id: u32, places: Vec<Place> },
-    /// What do you hold back? One question at a time; `id` is echoed. Only to who names the feature
-    /// `holds`.
-    Holds { id: u32 },
+    /// What do you hold back; or, `pending`, what is still to come to you? One question at a time;
+    /// `id` is echoed. Only to who names the feature `holds`. An older version passes over
+    /// `pending`, and says what it holds.
+    Holds { id: u32, pending: bool },
     /// Answer to `Holds`: how much of each kind, and the first paths of it.
     Holding { id: u32, sums: HeldSums, held: Vec<HeldBack> },
     /// A large content is being fetched here: whoever holds it, or comes to hold some of its
@@ -141,13 +142,17 @@ pub struct HeldSums {
     pub dated_ahead: u64,
     #[serde(default)]
     pub unignored: u64,
+    /// What is still to come, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<u64>,
 }
 
-/// A path that a machine holds back.
+/// A path that a machine holds back, or that is still to come to it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HeldBack {
     pub path: SyncPath,
-    /// 0: it was deleted, 1: it went back to older contents, 2: it is dated ahead.
+    /// 0: it was deleted, 1: it went back to older contents, 2: it is dated ahead, 3: it
+    /// is still to come.
     pub why: u8,
     /// The name of the machine that made the change.
     pub by: String,

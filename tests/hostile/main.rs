@@ -9,6 +9,7 @@ mod common;
 mod member;
 
 use common::machine::{find_line, free_tcp_port, text_of, wait_linked};
+use common::requests::ask;
 use common::{Group, Machine, PATIENCE, eventually, noise, pace, read, wait_equal, write};
 use dirsyncd::engine::api::digest::entry_hash;
 use dirsyncd::io::net::seal::Sealer;
@@ -162,7 +163,7 @@ fn a_liar_about_its_history_puts_nothing_wrong_into_the_folder() {
 /// Answers what it holds with these many paths of one name, held for this reason.
 fn holder(path: &'static [u8], why: u8, count: usize) -> impl FnMut(&Packet) -> Vec<Packet> + Send + 'static {
     move |packet| match packet {
-        Packet::Message(Message::Holds { id }) => {
+        Packet::Message(Message::Holds { id, .. }) => {
             let path = SyncPath::new(path).expect("a path");
             let held = vec![HeldBack { path, why, by: "somebody".to_owned() }; count];
             let sums = HeldSums { deletions: u64::MAX, reverts: u64::MAX, ..HeldSums::default() };
@@ -192,6 +193,10 @@ fn what_members_say_that_they_hold_is_capped_escaped_and_waited_for_no_longer_th
     let shown = text_of(&lab.b.cli(&["held"]));
     assert!(shown.contains("painter: \\x1b[31mred\\xff  (deleted, by somebody)"), "{shown}");
     assert!(!shown.contains('\x1b') && !shown.contains("unheard-of"), "{shown}");
+    // None of them says what it needs, as an older version does not.
+    for name in ["painter", "newer", "mute"] {
+        ask(&lab.b, "GET", &format!("need?peer={name}"), &[]).refuses(409, "did not say what it needs");
+    }
     lab.goes_on();
 }
 

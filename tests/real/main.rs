@@ -34,6 +34,7 @@ mod mass;
 mod moving;
 mod names;
 mod naming;
+mod need;
 mod orders;
 mod peers;
 mod removing;

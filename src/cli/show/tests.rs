@@ -173,11 +173,11 @@ fn history_shows_times_that_restore_takes() {
         machines: Vec::new(),
     };
     let elsewhere = KeptView { name: String::new(), machines: vec!["beta".into(), "gamma".into()], ..kept.clone() };
-    let view = HistoryView { kept: vec![elsewhere], silent: vec!["delta".into()] };
+    let view = HistoryView { kept: vec![elsewhere], next: None, silent: vec!["delta".into()] };
     let text = history(&view, 7);
     assert!(text.contains("  beta, gamma  f\nand 7 more\ndelta did not say"), "{text}");
     let back = |list: &[KeptView]| {
-        let text = history(&HistoryView { kept: list.to_vec(), silent: Vec::new() }, 0);
+        let text = history(&HistoryView { kept: list.to_vec(), next: None, silent: Vec::new() }, 0);
         let shown = text.lines().map(|line| line.split("  ").next().unwrap());
         let times: Vec<_> = shown.map(|shown| super::super::when::parse(shown, &jiff::Zoned::now()).unwrap()).collect();
         times

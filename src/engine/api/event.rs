@@ -381,10 +381,11 @@ pub enum Event {
         link: LinkId,
         ahead_ns: i64,
     },
-    /// A person wants to know what linked machines hold back: `Engine::take_holding` has the
-    /// answers.
+    /// A person wants to know what linked machines hold back, or what is still to come to them:
+    /// `Engine::take_holding` has the answers.
     AskHolds {
         ticket: u64,
+        pending: bool,
     },
     /// A person wants to know what the histories of linked machines keep: `Engine::take_pasts` has
     /// the answers.

@@ -1,6 +1,6 @@
 //! What the engine says of itself when asked.
 
-use crate::engine::api::index::Counts;
+use crate::engine::api::index::{Counts, Row};
 use crate::engine::api::local::DifferingPaths;
 use crate::engine::api::problem::Problem;
 use crate::model::{DeviceId, SyncPath};
@@ -120,6 +120,8 @@ pub enum HeldWhy {
     Reverted,
     /// The change is dated more than five years ahead.
     DatedAhead,
+    /// Nothing waits for a person: it is still to come.
+    Pending,
 }
 
 /// All that waits for a person here.
@@ -132,6 +134,16 @@ pub struct HeldPaths {
     pub dated_ahead: u64,
     /// What another machine's ignore file uncovered here is only counted.
     pub unignored: u64,
+    /// What is still to come, where that was asked for.
+    pub pending: u64,
+}
+
+/// Some of what is to come to this disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NeededPage {
+    pub rows: Vec<(SyncPath, Row)>,
+    /// Where to go on.
+    pub next: Option<SyncPath>,
 }
 
 impl HeldPaths {

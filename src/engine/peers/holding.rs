@@ -1,4 +1,5 @@
-//! What linked machines hold back: asking all of them for the paths, and answering those who ask.
+//! What linked machines hold back, or still need: asking all of them for the paths, and answering
+//! those who ask.
 //!
 //! Each names its first paths and says how many there are. Answers are capped and have a deadline
 //! (P9). Deliberately not here: what is held, and why (`hold.rs`).
@@ -6,18 +7,18 @@
 use crate::engine::Engine;
 use crate::engine::api::action::Action;
 use crate::engine::api::event::{LinkId, Now};
-use crate::engine::api::index::Index;
-use crate::engine::api::status::{HeldPath, HeldPaths, HeldWhy};
+use crate::engine::api::index::{Index, Row};
+use crate::engine::api::status::{HeldPath, HeldPaths, HeldWhy, NeededPage};
 use crate::engine::core::Core;
-use crate::engine::limits::{HOLDING_MOST, HOLDING_PATIENCE_NS};
+use crate::engine::limits::{HOLDING_MOST, HOLDING_PATIENCE_NS, PAGE};
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::Session;
-use crate::model::DeviceId;
+use crate::model::{DeviceId, Kind, SyncPath};
 use crate::wire::features;
 use crate::wire::message::{HOLDS, HOLDS_BYTES, HeldBack, HeldSums, Message};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a linked machine holds.
+/// What a linked machine holds, or still needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldByMachine {
     pub device: DeviceId,
@@ -36,6 +37,8 @@ pub(in crate::engine) struct HoldQueries {
 struct HoldQuery {
     id: u32,
     ticket: u64,
+    /// What is still to come to them was asked for.
+    pending: bool,
     waits_for: BTreeSet<LinkId>,
     until: u64,
     machines: BTreeMap<LinkId, HeldByMachine>,
@@ -59,7 +62,7 @@ impl HoldQueries {
 
 impl Peers {
     /// A newer question takes the place of one that is under way.
-    pub(in crate::engine) fn ask_holds<I: Index>(&mut self, core: &mut Core<I>, now: Now, ticket: u64) {
+    pub(in crate::engine) fn ask_holds<I: Index>(&mut self, core: &mut Core<I>, now: Now, ticket: u64, pending: bool) {
         self.queries.holds.last_id = self.queries.holds.last_id.wrapping_add(1);
         let id = self.queries.holds.last_id;
         let asked = self.sessions.iter().filter(|(_, session)| session.features.has(features::HOLDS));
@@ -68,10 +71,10 @@ impl Peers {
             |session: &Session| HeldByMachine { device: session.device, machine: session.name.clone(), held: None };
         let machines = self.sessions.iter().map(|(link, session)| (*link, machine(session))).collect();
         if !waits_for.is_empty() {
-            self.send(core, waits_for.iter().copied().collect(), Message::Holds { id });
+            self.send(core, waits_for.iter().copied().collect(), Message::Holds { id, pending });
         }
         self.queries.holds.asking =
-            Some(HoldQuery { id, ticket, waits_for, until: now.mono + HOLDING_PATIENCE_NS, machines });
+            Some(HoldQuery { id, ticket, pending, waits_for, until: now.mono + HOLDING_PATIENCE_NS, machines });
         self.queries.holds.conclude_if_answered();
     }
 
@@ -94,7 +97,7 @@ impl Peers {
             return core.close(link, "what it holds was not asked for");
         }
         if let Some(machine) = asking.machines.get_mut(&link) {
-            machine.held = Some(believed(sums, held));
+            machine.held = believed(sums, held, asking.pending);
         }
         self.queries.holds.conclude_if_answered();
     }
@@ -118,8 +121,41 @@ impl<I: Index> Engine<I> {
         self.peers.take_holding(ticket)
     }
 
-    pub(super) fn holds_asked(&mut self, link: LinkId, id: u32) {
-        let HeldPaths { paths, deletions, reverts, dated_ahead, unignored } = self.held(HOLDS);
+    /// What is to come to this disk, in the order of paths: of so many that it differs at.
+    pub fn needed(&self, after: Option<&SyncPath>, looked_at: usize) -> NeededPage {
+        let page = self.core.index.unsettled(after, looked_at);
+        let next = page.last().filter(|_| page.len() == looked_at).cloned();
+        let wanted = |path: SyncPath| {
+            let row = self.core.index.get(&path).filter(|row| self.core.wants(row))?;
+            (!self.ignores(&path, row.head.kind == Kind::Directory)).then_some((path, row))
+        };
+        NeededPage { rows: page.into_iter().filter_map(wanted).collect(), next }
+    }
+
+    /// The first of what is to come to this disk, and how much it is in all.
+    fn pending(&self) -> HeldPaths {
+        let (mut paths, mut after) = (Vec::new(), None);
+        while paths.len() < HOLDS {
+            let page = self.needed(after.as_ref(), PAGE);
+            let why = HeldWhy::Pending;
+            let path = |(path, row): (SyncPath, Row)| HeldPath {
+                path,
+                why,
+                by: self.peers.name_of(&self.core, &row.head.version.author),
+            };
+            paths.extend(page.rows.into_iter().map(path));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        paths.truncate(HOLDS);
+        HeldPaths { paths, pending: self.transfer.want_count() as u64, ..HeldPaths::default() }
+    }
+
+    pub(super) fn holds_asked(&mut self, link: LinkId, id: u32, pending: bool) {
+        let answer = if pending { self.pending() } else { self.held(HOLDS) };
+        let HeldPaths { paths, deletions, reverts, dated_ahead, unignored, .. } = answer;
         let mut bytes = 0;
         let fits = |held: &HeldBack| {
             bytes += held.wire_bytes();
@@ -128,7 +164,8 @@ impl<I: Index> Engine<I> {
         let held_back = |held: HeldPath| HeldBack { path: held.path, why: code(held.why), by: held.by };
         let held =
             paths.into_iter().filter(|held| !self.ignores(&held.path, false)).map(held_back).take_while(fits).collect();
-        let sums = HeldSums { deletions, reverts, dated_ahead, unignored };
+        let pending = pending.then_some(answer.pending);
+        let sums = HeldSums { deletions, reverts, dated_ahead, unignored, pending };
         self.core.act(Action::Send { to: vec![link], message: Message::Holding { id, sums, held } });
     }
 }
@@ -138,13 +175,20 @@ fn code(why: HeldWhy) -> u8 {
         HeldWhy::Deleted => 0,
         HeldWhy::Reverted => 1,
         HeldWhy::DatedAhead => 2,
+        HeldWhy::Pending => 3,
     }
 }
 
+/// By their codes.
+const REASONS: [HeldWhy; 4] = [HeldWhy::Deleted, HeldWhy::Reverted, HeldWhy::DatedAhead, HeldWhy::Pending];
+
 /// Reasons that this version does not know are passed over; and there are at least as many as were
-/// named.
-fn believed(sums: HeldSums, held: Vec<HeldBack>) -> HeldPaths {
-    let why = |code| [HeldWhy::Deleted, HeldWhy::Reverted, HeldWhy::DatedAhead].get(usize::from(code)).copied();
+/// named. `None`: it is too old to say what is still to come.
+fn believed(sums: HeldSums, held: Vec<HeldBack>, pending: bool) -> Option<HeldPaths> {
+    if pending && sums.pending.is_none() {
+        return None;
+    }
+    let why = |code| REASONS.get(usize::from(code)).copied().filter(|why| (*why == HeldWhy::Pending) == pending);
     let named = |held: HeldBack| Some(HeldPath { path: held.path, why: why(held.why)?, by: held.by });
     let paths: Vec<_> = held.into_iter().filter_map(named).collect();
     let count = |why: HeldWhy| paths.iter().filter(|held| held.why == why).count() as u64;
@@ -153,5 +197,6 @@ fn believed(sums: HeldSums, held: Vec<HeldBack>) -> HeldPaths {
     let reverts = at_least(sums.reverts, HeldWhy::Reverted);
     let dated_ahead = at_least(sums.dated_ahead, HeldWhy::DatedAhead);
     let unignored = sums.unignored.min(HOLDING_MOST);
-    HeldPaths { paths, deletions, reverts, dated_ahead, unignored }
+    let pending = at_least(sums.pending.unwrap_or(0), HeldWhy::Pending);
+    Some(HeldPaths { paths, deletions, reverts, dated_ahead, unignored, pending })
 }

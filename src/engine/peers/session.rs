@@ -291,7 +291,7 @@ impl<I: Index> Engine<I> {
             Message::Pasts { id, pasts, more } => self.peers.pasts_came(&mut self.core, link, id, pasts, more),
             Message::Locate { id, sought } => self.locate_asked(link, id, sought),
             Message::Located { id, places } => self.located_by(now, link, id, &places),
-            Message::Holds { id } => self.holds_asked(link, id),
+            Message::Holds { id, pending } => self.holds_asked(link, id, pending),
             Message::Holding { id, sums, held } => self.peers.holding_came(&mut self.core, link, id, sums, held),
             Message::Conflicts { digest, news } => self.conflicts_came(now, link, digest, news),
         }

@@ -216,6 +216,14 @@ impl<I: Index> Core<I> {
 }
 
 impl<I: Index> Engine<I> {
+    /// The same, named at paths after this one.
+    pub fn held_after(&self, after: Option<&SyncPath>, limit: usize) -> HeldPaths {
+        let mut held = self.held(usize::MAX);
+        held.paths.retain(|held| after.is_none_or(|after| held.path > *after));
+        held.paths.truncate(limit);
+        held
+    }
+
     /// What is held here, named up to `limit`.
     pub fn held(&self, limit: usize) -> HeldPaths {
         let own = |path: &SyncPath, why| HeldPath { path: path.clone(), why, by: self.core.config.name.clone() };
@@ -238,7 +246,7 @@ impl<I: Index> Engine<I> {
         let (deletions, reverts) = (count(HeldWhy::Deleted), count(HeldWhy::Reverted));
         let (dated_ahead, unignored) = (count(HeldWhy::DatedAhead), self.safety.unignored.paths);
         paths.truncate(limit);
-        HeldPaths { paths, deletions, reverts, dated_ahead, unignored }
+        HeldPaths { paths, deletions, reverts, dated_ahead, unignored, pending: 0 }
     }
 
     // Missing here.

@@ -160,11 +160,12 @@ fn said_of(why: FetchError, place: &HistoryHolder) -> String {
     }
 }
 
-/// What linked machines hold back; those that did not answer say nothing.
-pub(super) async fn holding(shared: &ApiState) -> Result<Vec<HeldByMachine>, Refusal> {
+/// What linked machines hold back, or `pending` what is still to come to them; those that did not
+/// answer say nothing.
+pub(super) async fn holding(shared: &ApiState, pending: bool) -> Result<Vec<HeldByMachine>, Refusal> {
     let _one_at_a_time = shared.asking_holds.lock().await;
     let ticket = ticket();
-    let event = Event::AskHolds { ticket };
+    let event = Event::AskHolds { ticket, pending };
     shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)?;
     loop {
         let taken = shared.handle.ask(|answer| Request::Holding { ticket, answer }).await.ok_or_else(Refusal::busy)?;

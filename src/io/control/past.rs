@@ -24,18 +24,58 @@ const MS_NS: u64 = 1_000_000;
 pub(super) struct HistoryQuery {
     path: Option<SyncPath>,
     at_ns: Option<String>,
+    /// `next` of the page before.
+    after: Option<String>,
+    limit: Option<usize>,
 }
 
 /// Without `at_ns`, all that is kept; with it, of each path what was there then and is not there
 /// now.
 pub(super) async fn history(State(shared): State<ApiState>, query: Queried<HistoryQuery>) -> Answer<HistoryView> {
-    let Query(HistoryQuery { path, at_ns }) = query?;
+    let Query(HistoryQuery { path, at_ns, after, limit }) = query?;
+    let (at, after) = (number(at_ns)?, after.as_deref().map(PageEnd::parse).transpose()?);
     let (mut kept, silent) = everywhere(&shared, path).await?;
-    if let Some(at) = number(at_ns)? {
+    if let Some(at) = at {
         kept.retain(is_sound);
         kept = as_of(&kept, at);
     }
-    Ok(Json(HistoryView { kept: kept.iter().map(Into::into).collect(), silent }))
+    if let Some(after) = after {
+        kept.retain(|kept| after.is_before(kept, at.is_some()));
+    }
+    let next = limit.map(|limit| limit.max(1)).filter(|limit| kept.len() > *limit).map(|limit| {
+        kept.truncate(limit);
+        PageEnd::of(&kept[limit - 1]).text()
+    });
+    Ok(Json(HistoryView { kept: kept.iter().map(Into::into).collect(), next, silent }))
+}
+
+/// The last of a page.
+struct PageEnd {
+    time: u64,
+    path: SyncPath,
+}
+
+impl PageEnd {
+    fn of(kept: &KeptFacts) -> Self {
+        Self { time: kept.time, path: kept.path.clone() }
+    }
+
+    fn text(&self) -> String {
+        format!("{}/{}", self.time, self.path.to_text())
+    }
+
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        let wrong = || Refusal::malformed("'after' is what an answer has as 'next'");
+        let (time, path) = text.split_once('/').ok_or_else(wrong)?;
+        let path = SyncPath::from_text(path).map_err(|_| wrong())?;
+        Ok(Self { time: time.parse().map_err(|_| wrong())?, path })
+    }
+
+    /// By path, or the newest first.
+    fn is_before(&self, kept: &KeptFacts, is_by_path: bool) -> bool {
+        let is_later = kept.time < self.time || (kept.time == self.time && kept.path > self.path);
+        if is_by_path { kept.path > self.path } else { is_later }
+    }
 }
 
 fn number(at_ns: Option<String>) -> Result<Option<u64>, Refusal> {
@@ -194,6 +234,22 @@ mod tests {
         assert_eq!(chosen(Some(21)), Some(30));
         assert_eq!(chosen(Some(31)), None, "since then nothing was replaced");
         assert_eq!(choose(&[], None), None);
+    }
+
+    #[test]
+    fn a_page_goes_on_after_the_last_of_the_one_before() {
+        let all = [kept("a/b", 30, 0), kept("c", 30, 0), kept("a", 20, 0), kept("z", 10, 0)];
+        for (n, last) in all.iter().enumerate() {
+            let end = PageEnd::parse(&PageEnd::of(last).text()).ok().unwrap();
+            let rest: Vec<_> = all.iter().filter(|kept| end.is_before(kept, false)).map(|kept| kept.time).collect();
+            assert_eq!(rest, all[n + 1..].iter().map(|kept| kept.time).collect::<Vec<_>>());
+        }
+        let end = PageEnd::parse("30/a/b").ok().unwrap();
+        let by_path: Vec<_> = all.iter().filter(|kept| end.is_before(kept, true)).map(|kept| kept.time).collect();
+        assert_eq!(by_path, [30, 10], "only those whose path is later");
+        for wrong in ["", "30", "x/a", "30/../a", "30/"] {
+            assert!(PageEnd::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -68,15 +68,42 @@ fn read_only() -> Refusal {
 #[derive(Deserialize, IntoParams)]
 pub(super) struct LocalQuery {
     path: Option<SyncPath>,
+    after: Option<SyncPath>,
+    limit: Option<usize>,
 }
 
 pub(super) async fn list(State(shared): State<ApiState>, query: Queried<LocalQuery>) -> Answer<LocalView> {
-    let Query(LocalQuery { path }) = query?;
+    let Query(LocalQuery { path, after, limit }) = query?;
     let RoleView { machine, role, .. } = standing(&shared).await?;
-    let DifferingPaths { local, not_installed } = differing(&shared, path.into_iter().collect()).await?;
+    let DifferingPaths { mut local, mut not_installed } = differing(&shared, path.into_iter().collect()).await?;
     let (local_paths, not_installed_paths) = (local.len() as u64, not_installed.len() as u64);
+    let limit = limit.unwrap_or(NAMED).clamp(1, NAMED);
+    let next = page(&mut local, &mut not_installed, after.as_ref(), limit).map(|path| path.to_text());
     let (local, not_installed) = (named(&local), named(&not_installed));
-    Ok(Json(LocalView { machine, role, local, not_installed, local_paths, not_installed_paths }))
+    Ok(Json(LocalView { machine, role, local, not_installed, next, local_paths, not_installed_paths }))
+}
+
+/// Leaves the part of both lists that follows upon a path; where the next part begins.
+fn page(
+    local: &mut Vec<LocalChange>,
+    not_installed: &mut Vec<LocalChange>,
+    after: Option<&SyncPath>,
+    limit: usize,
+) -> Option<SyncPath> {
+    let mut next: Option<SyncPath> = None;
+    for list in [&mut *local, &mut *not_installed] {
+        list.retain(|change| after.is_none_or(|after| change.path > *after));
+        if list.len() > limit {
+            let last = &list[limit - 1].path;
+            next = Some(next.map_or_else(|| last.clone(), |known| known.min(last.clone())));
+        }
+    }
+    // Neither list goes beyond where the other one was cut.
+    let next = next?;
+    for list in [local, not_installed] {
+        list.retain(|change| change.path <= next);
+    }
+    Some(next)
 }
 
 async fn differing(shared: &ApiState, paths: Vec<SyncPath>) -> Result<DifferingPaths, Refusal> {
@@ -157,5 +184,41 @@ pub(super) async fn refuse_while_stopped(shared: &ApiState) -> Result<(), Refusa
         None if status.paused => Err(Refusal::not_now("syncing is paused; run 'dirsync resume' first")),
         None if status.condition.stopped.is_some() => Err(Refusal::not_now("syncing is stopped; the log says why")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(names: &[&str]) -> Vec<LocalChange> {
+        let change = |name: &&str| LocalChange { path: SyncPath::new(*name).unwrap(), kind: LocalKind::New };
+        names.iter().map(change).collect()
+    }
+
+    fn names(changes: &[LocalChange]) -> Vec<String> {
+        changes.iter().map(|change| change.path.to_text()).collect()
+    }
+
+    #[test]
+    fn both_lists_are_paged_by_one_path_and_none_of_either_is_passed_over() {
+        let (all_local, all_other) = (changes(&["a", "d", "e", "g", "h"]), changes(&["b", "c", "f"]));
+        let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let (mut local, mut other) = (all_local.clone(), all_other.clone());
+            after = page(&mut local, &mut other, after.as_ref(), 2);
+            assert!(local.len() <= 2 && other.len() <= 2);
+            seen.extend(names(&local).into_iter().chain(names(&other)));
+            pages += 1;
+            if after.is_none() {
+                break;
+            }
+        }
+        seen.sort();
+        assert_eq!(seen, ["a", "b", "c", "d", "e", "f", "g", "h"]);
+        assert!(pages > 1);
+        let (mut local, mut other) = (all_local.clone(), all_other);
+        assert_eq!(page(&mut local, &mut other, None, 5), None);
+        assert_eq!(names(&local), names(&all_local));
     }
 }

@@ -8,8 +8,8 @@ use super::elsewhere::holding;
 use super::table::{self, ApiRequest};
 use super::view::name_elsewhere;
 use super::{
-    Request, conflicts, content, events, identity, invite, leave, membership, metrics, orders, past, roles, status,
-    undo, verify, why,
+    Request, conflicts, content, events, identity, invite, leave, membership, metrics, need, orders, past, roles,
+    status, undo, verify, why,
 };
 use crate::engine::Event;
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
@@ -60,6 +60,10 @@ pub(super) fn requests() -> Vec<ApiRequest> {
         ),
         Row::delete_content("/content/{*path}", "Deletes a file or an empty folder", content::change::delete),
         Row::post_of("/move", "Moves a file or a folder to where nothing is", content::change::move_path),
+        Row::get_by("/need", "What is still to come, here or to a linked machine", need::need),
+        Row::get_by("/diff", "What this machine and a linked one still have to do", need::diff),
+        Row::get("/transfers", "Contents on their way, here and from here", need::transfers),
+        Row::get_by("/problems", "What needs attention, at most 1,000 at once", need::problems),
         Row::get_by("/log", "What happened, oldest first", log),
         Row::stream_by::<_, EventData, _, _>("/events", "What happens, as it happens", events::follow),
         Row::get_by("/why", "Why a path is as it is", why::why),
@@ -72,7 +76,7 @@ pub(super) fn requests() -> Vec<ApiRequest> {
         Row::post_of("/verify", "Begins to hash everything again, or joins in", verify::begin),
         Row::post("/verify/stop", "Stops it", verify::stop),
         Row::post_of("/verify/decide", "Says what a suspect file is", verify::decide),
-        Row::get("/held", "What waits for a person here, and at the linked machines", held),
+        Row::get_by("/held", "What waits for a person here, and at the linked machines", held),
         Row::post("/confirm", "Lets go ahead what is held", confirm),
         Row::post_of("/undo", "Takes back what is held", undo::undo),
         Row::get("/invite", "The invitations that are open, without their codes", invite::list),
@@ -175,15 +179,28 @@ async fn log(State(shared): State<ApiState>, query: Queried<LogQuery>) -> Answer
 
 /// What is held here, and how much elsewhere.
 pub(super) async fn all_held(shared: &ApiState) -> Result<HeldView, Refusal> {
-    let held = shared.handle.ask(|answer| Request::Held { limit: HELD_PATHS, answer }).await;
+    held_page(shared, None, HELD_PATHS).await
+}
+
+async fn held_page(shared: &ApiState, after: Option<SyncPath>, limit: usize) -> Result<HeldView, Refusal> {
+    let held = shared.handle.ask(|answer| Request::Held { after, limit, answer }).await;
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
-    Ok(HeldView::new(held.ok_or_else(Refusal::busy)?, &status))
+    let mut view = HeldView::new(held.ok_or_else(Refusal::busy)?, &status);
+    view.next = view.held.last().filter(|_| view.held.len() == limit).map(|last| last.path.clone());
+    Ok(view)
+}
+
+#[derive(Deserialize, IntoParams)]
+struct HeldQuery {
+    after: Option<SyncPath>,
+    limit: Option<usize>,
 }
 
 /// Linked machines are asked for the paths that they hold.
-async fn held(State(shared): State<ApiState>) -> Answer<HeldView> {
-    let machines = holding(&shared).await?;
-    let mut view = all_held(&shared).await?;
+async fn held(State(shared): State<ApiState>, query: Queried<HeldQuery>) -> Answer<HeldView> {
+    let Query(HeldQuery { after, limit }) = query?;
+    let machines = holding(&shared, false).await?;
+    let mut view = held_page(&shared, after, limit.unwrap_or(HELD_PATHS).clamp(1, HELD_PATHS)).await?;
     name_elsewhere(&mut view.elsewhere, &mut view.silent, machines);
     Ok(Json(view))
 }
@@ -192,7 +209,7 @@ async fn held(State(shared): State<ApiState>) -> Answer<HeldView> {
 async fn confirm(State(shared): State<ApiState>) -> Answer<HeldView> {
     let mut held = all_held(&shared).await?;
     if held.is_empty() {
-        name_elsewhere(&mut held.elsewhere, &mut held.silent, holding(&shared).await?);
+        name_elsewhere(&mut held.elsewhere, &mut held.silent, holding(&shared, false).await?);
     } else {
         let Json(DoneView { .. }) = orders::done(&shared, Event::Confirm).await?;
     }

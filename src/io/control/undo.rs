@@ -38,7 +38,7 @@ pub(super) async fn undo(State(shared): State<ApiState>, query: Ordered<UndoQuer
     let mut elsewhere = HeldElsewhereView::all(&status);
     let mut silent: Vec<_> = silent.iter().map(|name| shown(name)).collect();
     if back.is_empty() && lost.is_empty() && still_held.is_empty() {
-        name_elsewhere(&mut elsewhere, &mut silent, holding(&shared).await?);
+        name_elsewhere(&mut elsewhere, &mut silent, holding(&shared, false).await?);
     }
     let named = |paths: &[SyncPath]| paths.iter().take(NAMED).map(SyncPath::to_text).collect();
     Ok(Json(UndoView {

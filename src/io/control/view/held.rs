@@ -28,7 +28,7 @@ impl HeldElsewhereView {
     }
 
     fn new(machine: String, device: DeviceId, held: HeldPaths) -> Self {
-        let HeldPaths { paths, deletions, reverts, dated_ahead, unignored } = held;
+        let HeldPaths { paths, deletions, reverts, dated_ahead, unignored, .. } = held;
         let held = paths.into_iter().map(Into::into).collect();
         Self { machine, device, deletions, reverts, dated_ahead, unignored, held }
     }
@@ -40,6 +40,7 @@ impl From<HeldPath> for HeldPathView {
             HeldWhy::Deleted => "deleted",
             HeldWhy::Reverted => "older",
             HeldWhy::DatedAhead => "dated ahead",
+            HeldWhy::Pending => "pending",
         };
         let by = text::escape(held.by.as_bytes());
         Self { path: held.path.to_text(), reason: reason.to_owned(), by }
@@ -53,10 +54,10 @@ impl HeldView {
     }
 
     pub fn new(held: HeldPaths, status: &Status) -> Self {
-        let HeldPaths { paths, deletions, reverts, dated_ahead, unignored } = held;
+        let HeldPaths { paths, deletions, reverts, dated_ahead, unignored, .. } = held;
         let (machine, elsewhere) = (text::escape(status.name.as_bytes()), HeldElsewhereView::all(status));
         let held = paths.into_iter().map(Into::into).collect();
-        Self { machine, elsewhere, silent: Vec::new(), held, deletions, reverts, dated_ahead, unignored }
+        Self { machine, elsewhere, silent: Vec::new(), held, next: None, deletions, reverts, dated_ahead, unignored }
     }
 }
 

@@ -23,7 +23,7 @@ pub struct NeedView {
 /// `GET /api/v1/diff`: what this machine and a linked one still have to do. Each list has at most
 /// 10,000 entries.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct NeedsView {
+pub struct PeerDiffView {
     /// The linked one.
     pub machine: String,
     pub device: DeviceId,

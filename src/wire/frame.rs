@@ -68,11 +68,6 @@ struct Head {
     inflated: Option<u32>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
-fn is_false(set: &bool) -> bool {
-    !set
-}
-
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum HeadKind {
@@ -126,7 +121,7 @@ enum HeadKind {
     },
     Holds {
         id: u32,
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pending: bool,
     },
     Holding {

@@ -10,7 +10,7 @@ use super::elsewhere::{holding, shown};
 use crate::engine::{HeldPaths, NeededPage, PeerStatus, Status};
 use crate::io::journal::problem_sentence;
 use crate::model::SyncPath;
-use crate::views::need::{NeedView, NeedsView, ProblemsView, TransfersView};
+use crate::views::need::{NeedView, PeerDiffView, ProblemsView, TransfersView};
 use crate::views::status::{EntryView, PathNote, StatusView};
 use axum::Json;
 use axum::extract::{Query, State};
@@ -52,13 +52,13 @@ pub(super) async fn need(State(shared): State<ApiState>, query: Queried<NeedQuer
 }
 
 #[derive(Deserialize, IntoParams)]
-pub(super) struct DiffQuery {
+pub(super) struct PeerQuery {
     /// A linked machine, by its name or the first digits of its id.
     peer: String,
 }
 
-pub(super) async fn diff(State(shared): State<ApiState>, query: Queried<DiffQuery>) -> Answer<NeedsView> {
-    let Query(DiffQuery { peer }) = query?;
+pub(super) async fn diff(State(shared): State<ApiState>, query: Queried<PeerQuery>) -> Answer<PeerDiffView> {
+    let Query(PeerQuery { peer }) = query?;
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     let peer = linked(&status, &peer)?;
     let (there, paths_there) = needed_there(&shared, peer).await?;
@@ -75,7 +75,7 @@ pub(super) async fn diff(State(shared): State<ApiState>, query: Queried<DiffQuer
     let is_deletion = |entry: &EntryView| entry.kind == "deleted";
     let (delete_here, download) = here.into_iter().partition(is_deletion);
     let (delete_there, upload) = there.into_iter().partition(is_deletion);
-    Ok(Json(NeedsView {
+    Ok(Json(PeerDiffView {
         machine: shown(&peer.name),
         device: peer.device,
         in_sync: peer.in_sync,

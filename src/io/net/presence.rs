@@ -61,13 +61,8 @@ struct Announcement {
     #[serde(default)]
     challenge: u16,
     /// An invitation is open here, or was within the last hour.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     inviting: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
-fn is_false(set: &bool) -> bool {
-    !set
 }
 
 /// What a datagram says.

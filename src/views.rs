@@ -11,6 +11,7 @@ pub mod events;
 pub mod folders;
 pub mod held;
 pub mod history;
+pub mod ignores;
 pub mod invite;
 pub mod leave;
 pub mod membership;

@@ -17,6 +17,7 @@ mod events;
 pub mod group_socket;
 pub mod http;
 mod identity;
+mod ignores;
 mod invite;
 mod leave;
 mod membership;

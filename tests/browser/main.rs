@@ -166,6 +166,47 @@ fn a_file_is_dropped_restored_renamed_and_deleted_and_hostile_names_stay_text() 
 }
 
 #[test]
+fn ignore_patterns_are_tried_and_saved_on_the_page() {
+    if !page_is_tried("ignore_patterns_are_tried_and_saved_on_the_page") {
+        return;
+    }
+    let (a, b) = pair_with(|machine| {
+        for n in 0..30 {
+            write(machine.at(&format!("build/f{n}")), "12345");
+        }
+    });
+    converge(&[&a, &b]);
+    let visit = Visit::of(&a);
+    visit.text_of("document.getElementById('ignores').scrollIntoView(); return ''");
+    visit.until("ignores-by", "There is no such file yet");
+    visit.enter("ignores-text", "build/\n[z-a]");
+    visit.until("ignores-summary", "31 paths (150 B) would not be synced any more");
+    visit.until("ignores-examples", "build not synced");
+    visit.until("ignores-bad", "Line 2 is no pattern: [z-a]");
+    visit.click("#ignores button", "Save");
+    visit.until("ignores-trouble", "these are no patterns: line 2");
+    assert_eq!(peek(a.at(".dirsyncignore")), None);
+    visit.enter("ignores-text", "build/\n");
+    visit.click("#ignores button", "Save");
+    visit.until("notices", "The patterns are saved");
+    eventually("they are everywhere", PATIENCE, || {
+        (peek(b.at(".dirsyncignore")).as_deref() == Some(b"build/\n")).then_some(()).ok_or("not yet".to_owned())
+    });
+    visit.until("sums", "Ignored");
+    // Another machine changes them while someone types here.
+    visit.enter("ignores-text", "mine\n");
+    write(b.at(".dirsyncignore"), "theirs\n");
+    visit.until("ignores-trouble", "were changed meanwhile");
+    visit.click("#ignores button", "Save");
+    visit.until("ignores-trouble", "Revert shows the new text");
+    assert_eq!(read(a.at(".dirsyncignore")), b"theirs\n");
+    visit.click("#ignores button", "Revert");
+    visit.until("ignores-by", "Last changed by b");
+    assert_eq!(visit.text_of("return document.getElementById('ignores-text').value"), "theirs\n");
+    visit.leave();
+}
+
+#[test]
 fn a_machine_joins_by_the_code_that_the_page_shows() {
     if !page_is_tried("a_machine_joins_by_the_code_that_the_page_shows") {
         return;

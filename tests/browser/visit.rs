@@ -86,6 +86,13 @@ impl Visit {
         });
     }
 
+    /// What a person types, in place of what is there.
+    pub fn enter(&self, id: &str, text: &str) {
+        let script = "const one = document.getElementById(arguments[0]); one.value = arguments[1]; \
+                      one.dispatchEvent(new InputEvent('input', { bubbles: true }))";
+        self.run(script, &[json!(id), json!(text)]);
+    }
+
     /// Drops a file on the list of files.
     pub fn drop_file(&self, name: &str, content: &str) {
         let script = "const data = new DataTransfer(); data.items.add(new File([arguments[1]], arguments[0])); \

@@ -24,6 +24,7 @@ mod guards;
 mod hostile_peer;
 mod http;
 mod identity;
+mod ignores;
 mod in_sync;
 mod joining;
 mod kill;

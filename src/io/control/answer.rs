@@ -24,6 +24,8 @@ pub(super) struct ApiState {
     pub asking: Arc<tokio::sync::Mutex<()>>,
     pub asking_holds: Arc<tokio::sync::Mutex<()>>,
     pub undoing: Arc<tokio::sync::Mutex<()>>,
+    /// A preview of ignore patterns reads the whole index.
+    pub previewing: Arc<tokio::sync::Mutex<()>>,
     pub started: Instant,
 }
 
@@ -36,6 +38,7 @@ impl ApiState {
             asking: Arc::default(),
             asking_holds: Arc::default(),
             undoing: Arc::default(),
+            previewing: Arc::default(),
             started: Instant::now(),
         }
     }
@@ -49,7 +52,6 @@ impl Refusal {
         Self(status, why.into())
     }
 
-    #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
         self.0
     }

@@ -6,7 +6,7 @@
 
 mod body;
 pub(super) mod change;
-mod conditions;
+pub(super) mod conditions;
 pub(super) mod upload;
 
 use super::answer::{ApiState, Queried, Refusal, blocking};
@@ -19,6 +19,7 @@ use crate::io::journal::problem_sentence;
 use crate::model::{ContentId, Kind, SyncPath, text};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use conditions::{Conditions, Precondition};
@@ -26,6 +27,12 @@ use serde::Deserialize;
 use std::fs::File;
 use std::io;
 use utoipa::IntoParams;
+
+/// Whether the body is a content, which is taken off as it comes.
+pub(super) fn comes_in_parts(asked: &Parts) -> bool {
+    let is_content = ["/api/v1/content/", "/v1/content/"].iter().any(|route| asked.uri.path().starts_with(route));
+    is_content && asked.method == Method::PUT
+}
 
 /// The path that a request names in its address.
 pub(super) type Named = Result<Path<SyncPath>, PathRejection>;

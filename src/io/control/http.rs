@@ -15,12 +15,13 @@ mod taken;
 
 use super::Api;
 use super::answer::{BODY_BYTES, Refusal};
+use super::content;
 use crate::io::net::tls::{DeviceKey, KeyError, web_config};
 use crate::io::store::api_tokens::{ApiTokens, TokenError};
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use connections::{ConnectionPlace, Connections};
@@ -273,8 +274,7 @@ impl Door {
                 )));
             }
             Caller::Known if gate::reads(&parts.method) => Body::empty(),
-            // A content is taken off as it comes.
-            Caller::Known if parts.method == Method::PUT => Body::new(body),
+            Caller::Known if content::comes_in_parts(&parts) => Body::new(body),
             Caller::Known => whole(body).await?,
         };
         let answered = self.router.call(Request::from_parts(parts, body)).await;

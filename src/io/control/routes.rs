@@ -8,14 +8,15 @@ use super::elsewhere::holding;
 use super::table::{self, ApiRequest};
 use super::view::name_elsewhere;
 use super::{
-    Request, conflicts, content, events, identity, invite, leave, membership, metrics, need, orders, past, roles,
-    status, undo, verify, why,
+    Request, conflicts, content, events, identity, ignores, invite, leave, membership, metrics, need, orders, past,
+    roles, status, undo, verify, why,
 };
 use crate::engine::Event;
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
 use crate::views::events::EventData;
 use crate::views::held::HeldView;
+use crate::views::ignores::IgnoresView;
 use crate::views::status::{DoneView, EntryView, HealthView, ListView, LogView, NameView, ReceivedView, VersionView};
 use crate::wire::packet::is_clean_name;
 use axum::extract::{DefaultBodyLimit, Query, State};
@@ -60,6 +61,9 @@ pub(super) fn requests() -> Vec<ApiRequest> {
         ),
         Row::delete_content("/content/{*path}", "Deletes a file or an empty folder", content::change::delete),
         Row::post_of("/move", "Moves a file or a folder to where nothing is", content::change::move_path),
+        Row::get_whole::<IgnoresView, _, _>("/ignores", "The ignore patterns", ignores::show),
+        Row::put_whole::<_, IgnoresView, _, _>("/ignores", "Writes them", ignores::write),
+        Row::post_of("/ignores/preview", "What these patterns would change", ignores::preview),
         Row::get_by("/need", "What is still to come, here or to a linked machine", need::need),
         Row::get_by("/diff", "What this machine and a linked one still have to do", need::diff),
         Row::get("/transfers", "Contents on their way, here and from here", need::transfers),

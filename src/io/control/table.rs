@@ -116,11 +116,29 @@ impl ApiRequest {
         F: Fn(State<ApiState>, Ordered<B>) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = Answer<T>> + Send + 'static,
     {
-        let mut row = Self::new::<T>(HttpMethod::Post, path, says, routing::post(handler));
-        let content = ContentBuilder::new().schema(Some(refers_to::<B>(&mut row.schemas))).build();
-        let body = RequestBodyBuilder::new().content(JSON, content).required(Some(Required::True));
-        row.operation.request_body = Some(RefOr::T(body.build()));
-        row
+        Self::new::<T>(HttpMethod::Post, path, says, routing::post(handler)).with_body::<B>()
+    }
+
+    /// What has a tag of its own, and is written anew by who names it.
+    pub(super) fn get_whole<T, F, A>(path: &'static str, says: &str, handler: F) -> Self
+    where
+        T: Serialize + ToSchema + 'static,
+        F: Fn(State<ApiState>, HeaderMap) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Response, Refusal>> + Send + 'static,
+    {
+        Self::new::<T>(HttpMethod::Get, path, says, routing::get(handler))
+            .also(&[("304", "It is as the named tag has it"), ("412", "It is not as `If-Match` has it")])
+    }
+
+    pub(super) fn put_whole<B, T, F, A>(path: &'static str, says: &str, handler: F) -> Self
+    where
+        B: DeserializeOwned + ToSchema + Send + 'static,
+        T: Serialize + ToSchema + 'static,
+        F: Fn(State<ApiState>, HeaderMap, Ordered<B>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Response, Refusal>> + Send + 'static,
+    {
+        let row = Self::new::<T>(HttpMethod::Put, path, says, routing::put(handler));
+        row.with_body::<B>().also(&[("412", "It is not as `If-Match` has it"), ("507", "The disk is full")])
     }
 
     /// Of a content, whose path is in the address: the bytes are the answer.
@@ -171,6 +189,13 @@ impl ApiRequest {
             ("422", "What came has another hash"),
             ("507", "The disk is full"),
         ])
+    }
+
+    fn with_body<B: ToSchema>(mut self) -> Self {
+        let content = ContentBuilder::new().schema(Some(refers_to::<B>(&mut self.schemas))).build();
+        let body = RequestBodyBuilder::new().content(JSON, content).required(Some(Required::True));
+        self.operation.request_body = Some(RefOr::T(body.build()));
+        self
     }
 
     /// Its path is in the address.

@@ -10,13 +10,13 @@ use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use std::ops::Range;
 
 /// A strong one: the same content has it, on every machine.
-pub(super) fn tag(content: &ContentId) -> String {
+pub(in super::super) fn tag(content: &ContentId) -> String {
     format!("\"{content}\"")
 }
 
 /// What comes of the conditions of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Precondition {
+pub(in super::super) enum Precondition {
     Met,
     /// The asker has it (304).
     NotModified,
@@ -33,18 +33,18 @@ pub(super) enum WantedPart {
     Nothing,
 }
 
-pub(super) struct Conditions<'a> {
+pub(in super::super) struct Conditions<'a> {
     headers: &'a HeaderMap,
     /// A range means nothing to any other method.
     is_get: bool,
 }
 
 impl<'a> Conditions<'a> {
-    pub(super) fn of(headers: &'a HeaderMap, is_get: bool) -> Self {
+    pub(in super::super) fn of(headers: &'a HeaderMap, is_get: bool) -> Self {
         Self { headers, is_get }
     }
 
-    pub(super) fn check(&self, tag: &str) -> Precondition {
+    pub(in super::super) fn check(&self, tag: &str) -> Precondition {
         if if_match(self.headers).is_some_and(|tags| !tags.allow(tag)) {
             Precondition::Failed
         } else if etag::knows(self.headers, tag) {
@@ -84,14 +84,14 @@ pub(super) fn number(digits: &str) -> Option<u64> {
 
 /// The tags of `If-Match`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Tags {
+pub(in super::super) enum Tags {
     /// `*`: whatever is there.
     Any,
     These(Vec<String>),
 }
 
 impl Tags {
-    pub(super) fn allow(&self, tag: &str) -> bool {
+    pub(in super::super) fn allow(&self, tag: &str) -> bool {
         match self {
             Self::Any => true,
             Self::These(tags) => tags.iter().any(|known| known == tag),
@@ -101,7 +101,7 @@ impl Tags {
 
 /// What a request that changes something says of what is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Expected {
+pub(in super::super) enum Expected {
     /// It says nothing of it.
     Anything,
     /// One of these.
@@ -111,7 +111,7 @@ pub(super) enum Expected {
 }
 
 /// `If-Match` is the stronger one.
-pub(super) fn expected(headers: &HeaderMap) -> Expected {
+pub(in super::super) fn expected(headers: &HeaderMap) -> Expected {
     let is_to_be_new = headers.get(IF_NONE_MATCH).is_some_and(|tags| tags.as_bytes() == b"*");
     match if_match(headers) {
         Some(tags) => Expected::Tags(tags),

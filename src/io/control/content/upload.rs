@@ -221,6 +221,28 @@ async fn working(
     worked.map_err(upload_refusal)
 }
 
+/// Makes these bytes what is at a path, as an upload in one part.
+pub(in super::super) async fn install_bytes(
+    shared: ApiState,
+    path: SyncPath,
+    bytes: Vec<u8>,
+    expected: Expected,
+) -> Result<Response, Refusal> {
+    // Whoever asked may be gone: it is done to its end all the same.
+    let installing = tokio::spawn(async move {
+        expected_or_none(&shared, &path, &expected).await?;
+        let hash = AnnouncedHash::Blake3(ContentId::of(&bytes).0);
+        let upload = begin(&shared, UploadKey { path: path.clone(), hash, size: bytes.len() as u64 }).await?;
+        let upload = working(upload, move |upload| {
+            upload.begin_anew()?;
+            upload.check_room()?;
+            upload.write(&bytes)
+        });
+        install(&shared, path, upload.await?, &expected).await
+    });
+    installing.await.map_err(|_| Refusal::failed("the write broke off; send it again"))?
+}
+
 async fn install(
     shared: &ApiState,
     path: SyncPath,

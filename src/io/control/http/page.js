@@ -2,6 +2,7 @@
 
 import { conflicts, held } from "./deciding.js";
 import { filesChanged, openFolder, startFiles } from "./files.js";
+import { ignoresChanged, startIgnores } from "./ignores.js";
 import { machines } from "./machines.js";
 import { drawPlot, sample } from "./plot.js";
 import { follow, get, post, setToken, takeToken } from "./requests.js";
@@ -296,13 +297,16 @@ function denied() {
 function begin() {
   lookIn(0);
   startFiles();
+  startIgnores();
   follow({
     event(name, data) {
       if (name === "reset") {
         filesChanged(null);
+        ignoresChanged(null);
       } else if (name.startsWith("file_")) {
         filesChanged(data.path);
         filesChanged(data.from);
+        ignoresChanged(data.path);
       }
       lookIn(TOGETHER_MS);
     },

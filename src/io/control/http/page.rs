@@ -11,7 +11,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Where each is, of what type, and what it holds.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("/", HTML, include_str!("page.html")),
     ("/page.css", CSS, include_str!("page.css")),
     ("/page.js", SCRIPT, include_str!("page.js")),
@@ -20,6 +20,7 @@ const FILES: [(&str, &str, &str); 9] = [
     ("/machines.js", SCRIPT, include_str!("machines.js")),
     ("/deciding.js", SCRIPT, include_str!("deciding.js")),
     ("/files.js", SCRIPT, include_str!("files.js")),
+    ("/ignores.js", SCRIPT, include_str!("ignores.js")),
     ("/plot.js", SCRIPT, include_str!("plot.js")),
 ];
 

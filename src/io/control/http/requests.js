@@ -65,24 +65,37 @@ export function query(values) {
 
 /** What `path` answers. What has not changed is not read again. */
 export async function get(path) {
+  return (await getTagged(path)).value;
+}
+
+/** The same, with its tag. */
+export async function getTagged(path) {
   const known = kept.get(path);
   const response = await send(path, { headers: headers(known ? { "If-None-Match": known.tag } : {}) });
   if (known && response.status === 304) {
-    return known.value;
+    return known;
   }
   const value = await (await answered(response)).json();
   const tag = response.headers.get("ETag");
   if (tag) {
     kept.set(path, { tag, value });
   }
-  return value;
+  return { value, tag };
 }
 
-export async function post(path, body) {
-  const request = { method: "POST", headers: headers({ "Content-Type": "application/json" }) };
+export async function post(path, body, signal) {
+  const request = { method: "POST", signal, headers: headers({ "Content-Type": "application/json" }) };
   const response = await send(path, body === undefined ? { ...request, headers: headers() }
     : { ...request, body: JSON.stringify(body) });
   return (await answered(response)).json();
+}
+
+/** Writes what has a tag, if it is what is there; its new tag. */
+export async function putText(path, body, tag) {
+  const request = { method: "PUT", headers: headers({ "Content-Type": "application/json", "If-Match": tag }) };
+  const response = await answered(await send(path, { ...request, body: JSON.stringify(body) }));
+  kept.delete(path);
+  return response.headers.get("ETag");
 }
 
 /** The address of a content; the path is as the API says it. */

@@ -49,7 +49,7 @@ pub(super) async fn invite(client: &mut Client, json: bool, args: &InviteArgs) -
     say(json, &invited, |invited| if args.quiet { format!("{}\n", invited.code) } else { text(invited) })
 }
 
-fn text(InviteView { code, command, uses, read_only, seconds_left, addresses }: &InviteView) -> String {
+fn text(InviteView { code, command, uses, read_only, seconds_left, qr: _, addresses }: &InviteView) -> String {
     let minutes = counted(seconds_left.div_ceil(60), "minute", "minutes");
     let (one, many) = if *read_only {
         ("machine that may only read", "machines that may only read")
@@ -95,6 +95,7 @@ mod tests {
             uses: 1,
             read_only: true,
             seconds_left: 600,
+            qr: Vec::new(),
             addresses: vec!["10.0.0.7:6000".into(), "192.0.2.7:6000".into()],
         };
         insta::assert_snapshot!(text(&view), @r"

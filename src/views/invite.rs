@@ -15,6 +15,10 @@ pub struct InviteView {
     #[serde(default)]
     pub read_only: bool,
     pub seconds_left: u64,
+    /// The command as a QR code: its rows, in which `#` is dark and `.` is light. A camera needs a
+    /// light margin of 4 around it.
+    #[serde(default)]
+    pub qr: Vec<String>,
     /// This machine's addresses, for `--peer` where no broadcast reaches it.
     pub addresses: Vec<String>,
 }

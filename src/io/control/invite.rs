@@ -7,6 +7,7 @@ use crate::model::{Capability, InvitationCode};
 use crate::views::invite::{InvitationsView, InviteView, OpenInvitationView};
 use axum::Json;
 use axum::extract::State;
+use qrcodegen::{QrCode, QrCodeEcc};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,8 +37,10 @@ pub(super) async fn invite(State(shared): State<ApiState>, query: Ordered<Invite
     }
     let code = shared.world.invite(uses, Duration::from_secs(seconds), capability).map_err(Refusal::failed)?;
     let port = shared.about.listen_port;
+    let command = command(&code, shared.about.broadcast_port);
     Ok(Json(InviteView {
-        command: command(&code, shared.about.broadcast_port),
+        qr: qr_rows(&command),
+        command,
         code: code.to_string(),
         uses,
         read_only: !capability.writes(),
@@ -51,6 +54,13 @@ fn command(code: &InvitationCode, broadcast_port: u16) -> String {
         USUAL_BROADCAST_PORT => format!("dirsyncd DIR --join {code}"),
         other => format!("dirsyncd DIR --broadcast-port {other} --join {code}"),
     }
+}
+
+/// Empty where the text is too long for a code.
+fn qr_rows(text: &str) -> Vec<String> {
+    let Ok(code) = QrCode::encode_text(text, QrCodeEcc::Medium) else { return Vec::new() };
+    let row = |y| (0..code.size()).map(|x| if code.get_module(x, y) { '#' } else { '.' }).collect();
+    (0..code.size()).map(row).collect()
 }
 
 pub(super) async fn list(State(shared): State<ApiState>) -> Answer<InvitationsView> {
@@ -68,4 +78,32 @@ fn open(shared: &ApiState) -> InvitationsView {
     let view =
         |(uses_left, ends_in): (u32, Duration)| OpenInvitationView { uses_left, seconds_left: ends_in.as_secs() };
     InvitationsView { invitations: shared.world.invitations().into_iter().map(view).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of version 2 (25 modules) and up; the pattern of three corners, the lines of alternating
+    /// modules between them, and the one module that is always dark (ISO/IEC 18004).
+    #[test]
+    fn the_command_is_a_qr_code_with_the_patterns_that_a_camera_looks_for() {
+        let rows = qr_rows("dirsyncd DIR --broadcast-port 65535 --join 0000-0000-0000-0000-0000");
+        let size = rows.len();
+        assert!(size >= 25 && (size - 17).is_multiple_of(4), "{size}");
+        assert!(rows.iter().all(|row| row.len() == size && row.chars().all(|module| "#.".contains(module))));
+        let finder = ["#######.", "#.....#.", "#.###.#.", "#.###.#.", "#.###.#.", "#.....#.", "#######.", "........"];
+        let dark = |x: usize, y: usize| rows[y].as_bytes()[x] == b'#';
+        for (y, line) in finder.iter().enumerate() {
+            for (x, module) in line.chars().enumerate() {
+                for (x, y) in [(x, y), (size - 1 - x, y), (x, size - 1 - y)] {
+                    assert_eq!(dark(x, y), module == '#', "{x} {y}");
+                }
+            }
+        }
+        assert!((8..size - 8).all(|at| dark(at, 6) == (at % 2 == 0) && dark(6, at) == (at % 2 == 0)));
+        assert!(dark(8, size - 8));
+        assert_ne!(qr_rows("another"), qr_rows("one"));
+        assert_eq!(qr_rows(&"x".repeat(5000)), [""; 0], "too long for any");
+    }
 }

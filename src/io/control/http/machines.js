@@ -5,6 +5,9 @@ import { at, button, bytes, dialog, duration, el, list, named, notice } from "./
 
 /** An invitation is good for so long (s), as 'dirsync invite' has it. */
 const INVITATION_S = 600;
+const SVG = "http://www.w3.org/2000/svg";
+/** Light modules around a QR code. */
+const MARGIN = 4;
 
 export async function machines(status) {
   const all = await get("/peers?all=true");
@@ -57,6 +60,25 @@ function invite() {
   }, "main"]]);
 }
 
+/** The command for a camera: always dark on light, with the margin that one needs. */
+function picture(rows) {
+  if (!rows?.length) {
+    return null;
+  }
+  const make = (name, facts) => {
+    const made = document.createElementNS(SVG, name);
+    Object.entries(facts).forEach(([key, value]) => made.setAttribute(key, value));
+    return made;
+  };
+  const side = rows.length + 2 * MARGIN;
+  const modules = rows.flatMap((row, y) => [...row.matchAll(/#+/g)].map(({ index, 0: run }) =>
+    `M${index + MARGIN} ${y + MARGIN}h${run.length}v1h-${run.length}z`));
+  const drawn = make("svg", { id: "invite-qr", class: "qr", viewBox: `0 0 ${side} ${side}`, role: "img",
+    "aria-label": "The command as a QR code", "shape-rendering": "crispEdges" });
+  drawn.append(make("rect", { width: side, height: side }), make("path", { d: modules.join("") }));
+  return drawn;
+}
+
 function showCode(made) {
   const copy = button("Copy the command", async () => {
     await navigator.clipboard.writeText(made.command);
@@ -65,12 +87,13 @@ function showCode(made) {
   dialog("Add a machine", [
     el("p", {}, "On the other machine run, with its own folder for DIR:"),
     el("code", { className: "code", id: "invite-command" }, made.command),
+    picture(made.qr),
     el("div", { className: "actions" }, copy),
     el("p", {}, "Or enter this code where 'dirsyncd DIR --join' asks for it:"),
     el("code", { className: "code", id: "invite-code" }, made.code),
     el("p", { className: "quiet" }, `It ends in ${Math.round(made.seconds_left / 60)} minutes, and when it was used. `
       + `On another network, add --peer with one of: ${made.addresses.join(", ")}.`),
-  ]);
+  ].filter(Boolean));
 }
 
 at("invite").addEventListener("click", invite);

@@ -108,7 +108,7 @@ pub(super) async fn preview(
     // What a peer took away covers on until someone confirms it.
     let now = [believed, read(&shared).await?.unwrap_or_default().into_bytes()].map(|text| Ignore::parse(&text).0);
     let (then, bad) = Ignore::parse(text.as_bytes());
-    let mut preview = Preview::new(now, then);
+    let mut preview = PatternsPreview::new(now, then);
     let until = Instant::now() + PREVIEW_WITHIN;
     let mut after = None;
     let mut cut = false;
@@ -132,31 +132,31 @@ pub(super) async fn preview(
             break;
         }
     }
-    let Preview { newly_ignored, newly_synced, seen, .. } = preview;
+    let PatternsPreview { newly_ignored, newly_synced, seen, .. } = preview;
     let bad = bad_lines(&text, &bad);
-    let [newly_ignored, newly_synced] = [newly_ignored, newly_synced].map(Previewed::view);
+    let [newly_ignored, newly_synced] = [newly_ignored, newly_synced].map(PreviewedPaths::view);
     Ok(Json(IgnoresPreviewView { newly_ignored, newly_synced, bad, seen, cut }))
 }
 
-struct Preview {
+struct PatternsPreview {
     /// Each of them covers what it names.
     now: [Ignore; 2],
     then: Ignore,
-    newly_ignored: Previewed,
-    newly_synced: Previewed,
+    newly_ignored: PreviewedPaths,
+    newly_synced: PreviewedPaths,
     seen: u64,
 }
 
 #[derive(Default)]
-struct Previewed {
+struct PreviewedPaths {
     paths: u64,
     bytes: u64,
     named: BTreeSet<SyncPath>,
 }
 
-impl Preview {
+impl PatternsPreview {
     fn new(now: [Ignore; 2], then: Ignore) -> Self {
-        Self { now, then, newly_ignored: Previewed::default(), newly_synced: Previewed::default(), seen: 0 }
+        Self { now, then, newly_ignored: PreviewedPaths::default(), newly_synced: PreviewedPaths::default(), seen: 0 }
     }
 
     fn look_at(&mut self, path: &SyncPath, row: &Row) {
@@ -176,7 +176,7 @@ impl Preview {
     }
 }
 
-impl Previewed {
+impl PreviewedPaths {
     fn add(&mut self, path: &SyncPath, size: u64) {
         self.paths += 1;
         self.bytes += size;
@@ -266,9 +266,9 @@ mod tests {
         Row { head, disk: None, installing: None, since: 0 }
     }
 
-    fn preview(now: [&str; 2], then: &str, paths: &[(&str, Kind)]) -> Preview {
+    fn preview(now: [&str; 2], then: &str, paths: &[(&str, Kind)]) -> PatternsPreview {
         let parse = |text: &str| Ignore::parse(text.as_bytes()).0;
-        let mut preview = Preview::new(now.map(parse), parse(then));
+        let mut preview = PatternsPreview::new(now.map(parse), parse(then));
         for (path, kind) in paths {
             preview.look_at(&SyncPath::new(path).unwrap(), &row(kind.clone()));
         }

@@ -1,10 +1,10 @@
 // What waits for a person: held changes, and conflicts.
 
 import { content, get, post, query } from "./requests.js";
-import { at, button, bytes, count, dialog, el, list, named, notice, number, time } from "./view.js";
+import { at, button, bytes, count, dialog, el, list, named, notice, number, say, time } from "./view.js";
 
 const SHOWN = 200;
-const CONFLICTS = 50;
+const CONFLICTS = 10;
 
 export async function held(status) {
   const many = status.held_deletions + status.held_reverts + status.held_unignored;
@@ -44,6 +44,8 @@ export async function conflicts(status) {
   }
   const all = await get("/conflicts");
   list(at("conflict-list"), all.conflicts.slice(0, CONFLICTS), (conflict) => conflict.id, card);
+  const more = status.open_conflicts - Math.min(CONFLICTS, all.conflicts.length);
+  say("conflicts-more", more > 0 ? `and ${number(more)} more, which follow once these are decided` : "");
 }
 
 function card(conflict) {
@@ -65,8 +67,8 @@ function card(conflict) {
 function side(title, entry, action) {
   return el("div", {},
     el("strong", {}, title),
-    el("p", {}, named(entry.machine), ", ", time(entry.stamp_ns)),
-    el("p", { className: "quiet" }, entry.kind === "file" ? bytes(entry.size) : entry.kind),
+    el("p", {}, named(entry.machine)),
+    el("p", { className: "quiet" }, `${time(entry.stamp_ns)}, ${entry.kind === "file" ? bytes(entry.size) : entry.kind}`),
     el("div", { className: "actions" }, action));
 }
 

@@ -146,14 +146,14 @@ function row(entry) {
   const open = isFolder ? button(name, () => openFolder(entry.path), "link") : button(name, () => details(entry), "link");
   const icon = isFolder ? "▸ " : entry.kind === "symlink" ? "→ " : "";
   const [word, tone] = state(entry);
-  const about = isFolder ? button("…", () => details(entry), "link") : null;
-  about?.setAttribute("aria-label", `About ${entry.path}`);
+  const about = isFolder ? button("details", () => details(entry), "link small") : null;
+  about?.setAttribute("aria-label", `details of ${entry.path}`);
   return el("tr", { "data-key": entry.path },
     el("td", {}, el("span", { "aria-hidden": "true", className: "quiet" }, icon), open, " ", about),
     el("td", { className: "number" }, entry.kind === "file" ? bytes(entry.size) : ""),
-    el("td", { className: "wide" }, isFolder ? "" : time(entry.mtime_ns.startsWith("-") ? "0" : entry.mtime_ns)),
+    el("td", { className: "wide when" }, isFolder ? "" : time(entry.mtime_ns.startsWith("-") ? "0" : entry.mtime_ns)),
     el("td", { className: "wide" }, named(names.get(entry.author) ?? entry.author.slice(0, 8))),
-    el("td", { className: tone }, word));
+    el("td", { className: `when ${tone}` }, word));
 }
 
 function state(entry) {

@@ -1,7 +1,7 @@
 // The machines of the group, adding one, and removing one.
 
 import { get, post } from "./requests.js";
-import { at, button, bytes, dialog, duration, el, list, named, notice } from "./view.js";
+import { at, button, bytes, count, dialog, duration, el, list, named, notice } from "./view.js";
 
 /** An invitation is good for so long (s), as 'dirsync invite' has it. */
 const INVITATION_S = 600;
@@ -20,16 +20,17 @@ function row(machine, own) {
   const seen = isOwn || machine.linked ? "now" : machine.away_s === null ? "" : `${duration(machine.away_s)} ago`;
   const clock = machine.clock_ahead_ns === null || machine.clock_ahead_ns === undefined ? null
     : el("span", { className: "sub warn" }, `its clock is ${Math.abs(Number(machine.clock_ahead_ns) / 1e9).toFixed(1)} s off`);
-  const lacks = machine.pending > 0 ? el("span", { className: "sub" }, `lacks ${machine.pending} paths`) : null;
+  const lacks = machine.pending > 0 ? el("span", { className: "sub" }, `lacks ${count(machine.pending, "path", "paths")}`) : null;
   const reads = machine.capability === "read-only" ? el("span", { className: "sub" }, "may only read") : null;
   const isListed = machine.listed !== null && !isOwn;
   const removing = isListed ? button("Remove …", () => confirmRemoval(machine), "link small") : null;
   return el("tr", { "data-key": machine.device },
-    el("td", {}, named(machine.name), el("span", { className: "sub mono" }, machine.device.slice(0, 8)), removing),
+    el("td", {}, named(machine.name), el("span", { className: "marks" },
+      el("span", { className: "mono" }, machine.device.slice(0, 8)), removing)),
     el("td", { className: tone }, machine.state, lacks, clock, reads),
-    el("td", { className: "wide" }, seen),
-    el("td", { className: "wide mono" }, machine.address ?? ""),
-    el("td", { className: "wide" }, machine.software ?? ""),
+    el("td", { className: "wide when" }, seen),
+    el("td", { className: "wider mono" }, machine.address ?? ""),
+    el("td", { className: "wider" }, machine.software ?? ""),
     el("td", { className: "number wide" }, machine.linked ? bytes(machine.sent_bytes) : ""),
     el("td", { className: "number wide" }, machine.linked ? bytes(machine.received_bytes) : ""));
 }
@@ -60,6 +61,9 @@ function invite() {
   }, "main"]]);
 }
 
+/** Which are broken nowhere else. */
+const words = (text) => text.split(" ").flatMap((word, n) => [n > 0 ? " " : null, el("span", { className: "when" }, word)]);
+
 /** The command for a camera: always dark on light, with the margin that one needs. */
 function picture(rows) {
   if (!rows?.length) {
@@ -86,7 +90,7 @@ function showCode(made) {
   });
   dialog("Add a machine", [
     el("p", {}, "On the other machine run, with its own folder for DIR:"),
-    el("code", { className: "code", id: "invite-command" }, made.command),
+    el("code", { className: "code", id: "invite-command" }, words(made.command)),
     picture(made.qr),
     el("div", { className: "actions" }, copy),
     el("p", {}, "Or enter this code where 'dirsyncd DIR --join' asks for it:"),

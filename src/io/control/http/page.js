@@ -13,11 +13,15 @@ const BUSY_MS = 1000;
 const IDLE_MS = 30_000;
 /** Events that come close together are answered by one look. */
 const TOGETHER_MS = 250;
-const LOG_LINES = 60;
-const PROBLEMS = 100;
+const LOG_LINES = 100;
+/** Before someone asks for more. */
+const LOG_SHOWN = 12;
+const REASONS = 6;
+const PROBLEMS = 25;
 
 let lastLine = 0;
 let lines = [];
+let isLogWhole = false;
 let timer = null;
 let due = Infinity;
 
@@ -119,7 +123,7 @@ function verdict(status) {
     return { tone: "warn", text: "No other machine is linked", more: "Changes reach the others when they are back." };
   }
   if (others.length > 0) {
-    return { tone: "wait", text: "Not all machines have everything", more: others.map(peerState).join("; ") };
+    return { tone: "wait", text: "Not all machines have everything", more: some(others.map(peerState)).join("; ") };
   }
   if (!status.idle) {
     return { tone: "wait", text: "Syncing", more: "" };
@@ -128,6 +132,10 @@ function verdict(status) {
   const more = local > 0 ? `${count(local, "change stays", "changes stay")} on this machine alone` : "";
   return { tone: "good", text: `In sync with ${count(status.peers.length, "machine", "machines")}`, more };
 }
+
+/** The first of them, and how many more. */
+const some = (all, most = 3, more = (left) => `and ${number(left)} more`) =>
+  (all.length <= most ? all : [...all.slice(0, most - 1), more(all.length - most + 1)]);
 
 const peerState = (peer) => `${peer.name}: ${peer.state}`;
 
@@ -146,9 +154,8 @@ function reasons(status) {
   if (status.problems.length > 0) {
     found.push({ text: `${count(status.problems.length, "path needs", "paths need")} attention.`, label: "Show", to: "problems" });
   }
-  for (const peer of status.peers.filter((one) => !one.in_sync)) {
-    found.push({ text: `${peer.name}: ${peer.state}.` });
-  }
+  const behind = status.peers.filter((one) => !one.in_sync).map((peer) => `${peer.name}: ${peer.state}.`);
+  found.push(...some(behind, REASONS, (left) => `${number(left)} more machines are not in sync.`).map((text) => ({ text })));
   for (const address of status.peers_not_reached) {
     found.push({ text: `${address.address} is not reached: ${address.text}.` });
   }
@@ -232,7 +239,13 @@ async function log() {
     lastLine = Math.max(...more.lines.map((line) => line.id));
     lines = [...lines, ...more.lines].slice(-LOG_LINES);
   }
-  list(at("log"), lines.toReversed(), (line) => line.id, (line) => el("tr", {},
+  drawLog();
+}
+
+function drawLog() {
+  const shown = lines.toReversed().slice(0, isLogWhole ? LOG_LINES : LOG_SHOWN);
+  at("log-more").hidden = shown.length === lines.length;
+  list(at("log"), shown, (line) => line.id, (line) => el("tr", {},
     el("td", {}, time(line.time_ns)), el("td", { className: tone(line.kind) }, named(line.text))));
 }
 
@@ -258,7 +271,8 @@ function facts(status) {
   const pausing = status.paused ? ["Resume", "/resume"] : ["Pause", "/pause"];
   const actions = [
     { label: pausing[0], path: pausing[1] },
-    { label: "Verify all files", path: "/verify", body: {} },
+    { label: "Scan", path: "/scan", body: {}, says: "The whole folder is looked at." },
+    { label: "Verify all files", path: "/verify", body: {}, says: "All files are hashed again; the changes say what is found." },
     { label: "Role …", role: status.role },
   ];
   list(at("machine-actions"), actions, (action) => action.label, (action) => button(action.label, async () => {
@@ -267,7 +281,7 @@ function facts(status) {
       return;
     }
     await post(action.path, action.body);
-    notice(action.body ? "All files are hashed again; the changes say what is found." : "Done.");
+    notice(action.says ?? "Done.");
     lookIn(0);
   }));
 }
@@ -319,6 +333,11 @@ function begin() {
   });
 }
 
+at("log-more").addEventListener("click", () => {
+  isLogWhole = true;
+  drawLog();
+  at("log").closest("table").focus({ preventScroll: true });
+});
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   setToken(at("token").value.trim());

@@ -6,6 +6,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod accessible;
+mod pictures;
 mod visit;
 
 use crate::visit::{Visit, page_is_tried};
@@ -177,7 +179,7 @@ fn ignore_patterns_are_tried_and_saved_on_the_page() {
     });
     converge(&[&a, &b]);
     let visit = Visit::of(&a);
-    visit.text_of("document.getElementById('ignores').scrollIntoView(); return ''");
+    visit.look_at("ignores");
     visit.until("ignores-by", "There is no such file yet");
     visit.enter("ignores-text", "build/\n[z-a]");
     visit.until("ignores-summary", "31 paths (150 B) would not be synced any more");

@@ -5,8 +5,10 @@
 use crate::common::machine::free_tcp_port;
 use crate::common::{Machine, PATIENCE, eventually, skipped};
 use serde_json::{Value, json};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Under which the standard has the id of an element.
@@ -41,6 +43,14 @@ impl Visit {
         Self::at(&address(machine))
     }
 
+    /// The page with a script that runs ahead of its own.
+    pub fn with(address: &str, script: &str) -> Self {
+        let visit = Self::at("about:blank");
+        visit.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": script }));
+        visit.command("/url", &json!({ "url": address }));
+        visit
+    }
+
     pub fn at(address: &str) -> Self {
         let port = free_tcp_port();
         let mut command = Command::new("chromedriver");
@@ -67,6 +77,11 @@ impl Visit {
         });
     }
 
+    /// What is read only once someone comes by.
+    pub fn look_at(&self, id: &str) {
+        self.run("document.getElementById(arguments[0]).scrollIntoView({ behavior: 'instant' })", &[json!(id)]);
+    }
+
     /// The text that a script returns.
     pub fn text_of(&self, script: &str) -> String {
         let value = self.run(script, &[]);
@@ -76,8 +91,10 @@ impl Visit {
     /// Clicks the first of these elements whose text begins with these words, once there is one
     /// that can be clicked.
     pub fn click(&self, css: &str, words: &str) {
-        let script = "return [...document.querySelectorAll(arguments[0])].find((one) => \
-                      one.innerText.trim().startsWith(arguments[1]))";
+        // Away from the header, which stays at the top.
+        let script = "const found = [...document.querySelectorAll(arguments[0])].find((one) => \
+                      one.innerText.trim().startsWith(arguments[1])); \
+                      found?.scrollIntoView({ block: 'center', behavior: 'instant' }); return found";
         eventually(&format!("'{words}' to click at {css}"), PATIENCE, || {
             let found = self.run(script, &[json!(css), json!(words)]);
             let id = found[ELEMENT].as_str().ok_or_else(|| self.text_of("return document.body.innerText"))?;
@@ -91,6 +108,51 @@ impl Visit {
         let script = "const one = document.getElementById(arguments[0]); one.value = arguments[1]; \
                       one.dispatchEvent(new InputEvent('input', { bubbles: true }))";
         self.run(script, &[json!(id), json!(text)]);
+    }
+
+    /// As a person has set their browser: `light` or `dark`.
+    pub fn prefer(&self, scheme: &str) {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.devtools("Emulation.setEmulatedMedia", &json!({ "features": features }));
+    }
+
+    /// Makes the window so large, and goes to the top of the page. How high that is.
+    pub fn resize(&self, width: u32, height: u32) -> u32 {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.devtools("Emulation.setScrollbarsHidden", &json!({ "hidden": true }));
+        self.devtools("Emulation.setDeviceMetricsOverride", &size);
+        let script = "document.activeElement?.blur(); window.scrollTo({ top: 0, behavior: 'instant' }); \
+                      return String(document.documentElement.scrollHeight)";
+        self.text_of(script).parse().expect("a number")
+    }
+
+    /// Writes a picture of what is shown.
+    pub fn picture(&self, file: &Path) {
+        let taken = self.devtools("Page.captureScreenshot", &json!({ "format": "png" }));
+        let mut decoding = Command::new("base64");
+        decoding.arg("-d").stdin(Stdio::piped()).stdout(File::create(file).expect("a picture"));
+        let mut decoding = decoding.spawn().expect("base64");
+        let picture = taken["data"].as_str().expect("a picture").as_bytes();
+        decoding.stdin.take().expect("it reads").write_all(picture).expect("it reads");
+        assert!(decoding.wait().expect("it ends").success());
+    }
+
+    /// What axe-core finds that keeps people out: the rule, and where.
+    pub fn faults(&self, axe: &str) -> Vec<String> {
+        if self.text_of("return typeof axe") == "undefined" {
+            self.run(&format!("{axe}\nwindow.axe = axe"), &[]);
+        }
+        let script = "const done = arguments[arguments.length - 1]; \
+                      axe.run(document, { resultTypes: ['violations'] }).then((found) => done(found.violations \
+                      .filter((one) => ['serious', 'critical'].includes(one.impact)).flatMap((one) => \
+                      one.nodes.map((node) => `${one.id}: ${node.html}: ${node.failureSummary}`))), (why) => done([String(why)]))";
+        let found = self.command("/execute/async", &json!({ "script": script, "args": [] }));
+        let found = found.as_array().unwrap_or_else(|| panic!("no list: {found}"));
+        found.iter().map(|one| one.as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        self.command("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
     }
 
     /// Drops a file on the list of files.

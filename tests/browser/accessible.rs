@@ -77,6 +77,7 @@ fn an_empty_folder_and_all_that_opens_have_no_serious_accessibility_fault() {
     visit.until("file-list", "f");
     dialog_is_sound(&visit, &axe, "#file-list button", "f", "Close");
     dialog_is_sound(&visit, &axe, "#machine-actions button", "Role", "Cancel");
+    dialog_is_sound(&visit, &axe, "#machine-actions button", "Rate limit", "Cancel");
     dialog_is_sound(&visit, &axe, "#machine-list button", "Remove", "Cancel");
     visit.click("#machines button", "Add a machine");
     has_no_fault(&visit, &axe, "an invitation that is asked for");

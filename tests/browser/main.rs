@@ -168,8 +168,8 @@ fn a_file_is_dropped_restored_renamed_and_deleted_and_hostile_names_stay_text() 
 }
 
 #[test]
-fn ignore_patterns_are_tried_and_saved_on_the_page() {
-    if !page_is_tried("ignore_patterns_are_tried_and_saved_on_the_page") {
+fn ignore_patterns_are_tried_and_saved_and_the_folder_scanned_on_the_page() {
+    if !page_is_tried("ignore_patterns_are_tried_and_saved_and_the_folder_scanned_on_the_page") {
         return;
     }
     let (a, b) = pair_with(|machine| {
@@ -194,7 +194,15 @@ fn ignore_patterns_are_tried_and_saved_on_the_page() {
     eventually("they are everywhere", PATIENCE, || {
         (peek(b.at(".dirsyncignore")).as_deref() == Some(b"build/\n")).then_some(()).ok_or("not yet".to_owned())
     });
-    visit.until("sums", "Ignored");
+    visit.click("#machine-actions button", "Scan");
+    visit.until("notices", "The whole folder is looked at");
+    visit.click("#machine-actions button", "Rate limit");
+    visit.enter("limit", "1");
+    visit.click("#dialog-actions button", "Set");
+    visit.until("dialog-body", "65");
+    visit.enter("limit", "2048");
+    visit.click("#dialog-actions button", "Set");
+    visit.until("facts", "2.0 MiB/s");
     // Another machine changes them while someone types here.
     visit.enter("ignores-text", "mine\n");
     write(b.at(".dirsyncignore"), "theirs\n");

@@ -89,6 +89,9 @@ async function draw(status) {
 
 const heldPaths = (status) => status.held_deletions + status.held_reverts + status.held_unignored;
 
+/** The status names the first of them alone. */
+const troubled = (status) => Math.max(status.condition.problems ?? 0, status.problems.length);
+
 /** One sentence, and its tone: it is good only where nothing at all is left to do. */
 function verdict(status) {
   const others = status.peers.filter((peer) => !peer.in_sync);
@@ -103,7 +106,7 @@ function verdict(status) {
     return { tone: "warn", text: `${paths} held back`, more: "Say below whether they are meant." };
   }
   if (status.problems.length > 0) {
-    const paths = count(status.condition.problems || status.problems.length, "path needs", "paths need");
+    const paths = count(troubled(status), "path needs", "paths need");
     return { tone: "warn", text: `${paths} attention`, more: "The rest goes on." };
   }
   if (status.open_conflicts > 0) {
@@ -152,7 +155,7 @@ function reasons(status) {
     found.push({ text: `${count(status.open_conflicts, "conflict is", "conflicts are")} not decided.`, label: "Show", to: "conflicts" });
   }
   if (status.problems.length > 0) {
-    found.push({ text: `${count(status.problems.length, "path needs", "paths need")} attention.`, label: "Show", to: "problems" });
+    found.push({ text: `${count(troubled(status), "path needs", "paths need")} attention.`, label: "Show", to: "problems" });
   }
   const behind = status.peers.filter((one) => !one.in_sync).map((peer) => `${peer.name}: ${peer.state}.`);
   found.push(...some(behind, REASONS, (left) => `${number(left)} more machines are not in sync.`).map((text) => ({ text })));
@@ -213,7 +216,7 @@ function problems(status) {
   at("problems").hidden = status.problems.length === 0;
   list(at("problem-list"), status.problems.slice(0, PROBLEMS), (problem) => problem.path ?? "", ({ path, text }) =>
     el("tr", { "data-key": path ?? "" }, el("td", {}, path ? folderLink(path) : "the folder"), el("td", {}, named(text))));
-  const more = status.problems.length - PROBLEMS;
+  const more = troubled(status) - Math.min(PROBLEMS, status.problems.length);
   say("problems-more", more > 0 ? `and ${number(more)} more; 'dirsync status' names all of them` : "");
 }
 
@@ -263,6 +266,7 @@ function facts(status) {
     ["Ports", `TCP ${status.listen_port}, UDP ${status.broadcast_port}`],
     ["Role", status.role],
     ["History", bytes(status.history_bytes) + limit],
+    ["Rate limit", status.limit_bytes_a_second ? `${bytes(status.limit_bytes_a_second)}/s` : "none"],
     ["Left alone", `${number(status.left_alone)} sockets, fifos and devices`],
   ];
   list(at("facts"), all.flatMap(([name, value]) => [{ name }, { name, value }]), ({ name, value }) =>
@@ -273,11 +277,12 @@ function facts(status) {
     { label: pausing[0], path: pausing[1] },
     { label: "Scan", path: "/scan", body: {}, says: "The whole folder is looked at." },
     { label: "Verify all files", path: "/verify", body: {}, says: "All files are hashed again; the changes say what is found." },
-    { label: "Role …", role: status.role },
+    { label: "Role …", ask: chooseRole, now: status.role },
+    { label: "Rate limit …", ask: chooseLimit, now: status.limit_bytes_a_second ?? null },
   ];
   list(at("machine-actions"), actions, (action) => action.label, (action) => button(action.label, async () => {
-    if (action.role) {
-      chooseRole(action.role);
+    if (action.ask) {
+      action.ask(action.now);
       return;
     }
     await post(action.path, action.body);
@@ -298,6 +303,16 @@ function chooseRole(role) {
       throw new Error(`This would announce ${number(answer.local)} local changes or install ${number(answer.not_installed)} `
         + "that were left out. 'dirsync role' says more, and does it.");
     }
+    lookIn(0);
+  }, "main"]]);
+}
+
+function chooseLimit(now) {
+  const input = el("input", { id: "limit", type: "number", min: "64", step: "1", value: now === null ? "" : now / 1024 });
+  const label = el("label", { htmlFor: "limit" }, "Send at most so many KiB a second: ");
+  const says = el("p", { className: "quiet" }, "To each machine, and to all together; empty is no limit. It stays over a new start.");
+  dialog("Rate limit", [el("p", {}, label, input), says], [["Set", async () => {
+    await post("/limit", { bytes_a_second: input.value === "" ? null : Math.round(Number(input.value) * 1024) });
     lookIn(0);
   }, "main"]]);
 }

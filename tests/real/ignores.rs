@@ -6,6 +6,7 @@ use crate::common::{Group, Machine, PATIENCE, converge, eventually, write};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write;
+use std::net::TcpStream;
 
 const FILE: &str = ".dirsyncignore";
 
@@ -75,6 +76,24 @@ fn what_is_no_pattern_is_refused_and_named_and_what_is_no_text_is_left_to_its_us
     fs::create_dir(a.at(FILE)).expect("a folder");
     ask(&a, "GET", "ignores", &[]).refuses(409, "no regular file");
     put(&a, "*.tmp\n", &[]).refuses(409, "");
+}
+
+#[test]
+fn who_may_only_read_reads_patterns_and_neither_tries_nor_writes_any() {
+    let mut a = Group::new().machine("a");
+    a.options = vec!["--http".to_owned(), "0".to_owned()];
+    a.start();
+    let web = a.json(&["web", "--read-only"]).expect("an address");
+    let (url, token) = web["url"].as_str().and_then(|url| url.split_once("/#token=")).expect("with a token");
+    let address = url.strip_prefix("http://").expect("an address");
+    for (method, target, code) in [("GET", "ignores", 200), ("PUT", "ignores", 403), ("POST", "ignores/preview", 403)] {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let headers = [("host", address), ("x-api-key", token), ("content-type", "application/json")];
+        send(&mut stream, method, target, &[&headers[..], &[("content-length", "0")]].concat());
+        assert_eq!(reply(&mut stream).code, code, "{method} {target}");
+    }
+    assert_eq!(peek(a.at(FILE)), None);
 }
 
 #[test]

@@ -295,7 +295,6 @@ pub(super) const COUNTERS_STORE_EVERY_NS: u64 = 60 * SECOND;
 
 /// Entries in one message, at most.
 pub(super) const CHANGES_A_MESSAGE: usize = 512;
-
 /// Entries sent in one tick, about: the rest waits for the next one, which is due at once.
 pub(super) const CHANGES_A_TICK: usize = 8192;
 
@@ -337,6 +336,9 @@ pub(super) const STATE_EVERY_NS: u64 = 30 * SECOND;
 
 /// A changed state is announced after this much rest.
 pub(super) const STATE_QUIET_NS: u64 = SECOND / 10;
+
+/// What two machines are at with each other is looked at this often.
+pub(super) const PHASE_EVERY_NS: u64 = SECOND / 2;
 
 /// A comparison that began keeps derivations waiting for this long at the end that does not lead
 /// it.

@@ -45,7 +45,7 @@ mod tests;
 mod transfer;
 mod wake;
 
-pub use api::action::{Action, Job, Pace, PriorContent, Report, RetainReason, ServedFile, Source};
+pub use api::action::{Action, Job, Pace, PriorContent, Report, RetainReason, ServedFile, Source, SyncPhase};
 pub use api::event::{
     AskPast, Boot, Cause, Decision, Event, FetchError, FetchId, FetchPast, FoundLoser, FoundPast, FreshSecret, Halt,
     Hint, JobId, LinkId, LocatedKept, Merge, Now, Observed, Outcome, RangeId, RootState, Scrubbed, StageId, Stat,
@@ -322,6 +322,7 @@ impl<I: Index> Engine<I> {
         self.peers.follow_deliveries(&mut self.core, now);
         self.send_conflicts();
         self.announce_states_due(now);
+        self.report_phases_due(now);
     }
 
     fn tick_local(&mut self, now: Now) {

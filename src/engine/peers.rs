@@ -12,6 +12,7 @@ pub(super) mod identity;
 pub(super) mod live;
 pub(super) mod membership;
 pub(super) mod past;
+mod phase;
 pub(super) mod previewers;
 pub(super) mod readers;
 pub(super) mod refuse;
@@ -62,6 +63,8 @@ pub(super) struct ToAnnounce {
     /// Since when peers have not been told of a changed state.
     state_changed_at: Option<u64>,
     compared_until: u64,
+    /// When it is looked at next what this machine is at with each peer.
+    phases_due: u64,
 }
 
 /// What linked machines are asked for a person.
@@ -233,6 +236,7 @@ impl Peers {
             self.deliveries.next(),
             self.next_state(),
             self.next_naming(),
+            self.next_phase(),
         ];
         due.into_iter().flatten().chain([self.devices.next_purge()]).min()
     }

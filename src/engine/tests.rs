@@ -4,6 +4,7 @@
 mod local;
 mod outgoing;
 mod patterns;
+mod phases;
 mod room;
 mod second_hash;
 mod silent;

@@ -16,8 +16,8 @@ use crate::engine::api::event::StageId;
 use crate::engine::api::event::{FetchId, LinkId, Now};
 use crate::model::{ContentId, SyncPath};
 use chunks::Swarms;
-use std::collections::{BTreeSet, VecDeque};
-use wants::{Want, Wants};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use wants::{Step, Want, Wants};
 
 /// What is on its way.
 #[derive(Default)]
@@ -70,6 +70,19 @@ impl Transfer {
 
     pub(super) fn wants(&self) -> impl Iterator<Item = (&SyncPath, &Want)> {
         self.wants.iter()
+    }
+
+    /// Who announced something that is to come, and whether some of it is not here yet. What failed
+    /// or is stuck is not coming.
+    pub(super) fn coming(&self) -> BTreeMap<LinkId, bool> {
+        let mut coming: BTreeMap<LinkId, bool> = BTreeMap::new();
+        for (_, want) in self.wants.iter().filter(|(_, want)| !want.is_stuck() && !want.has_failed()) {
+            let is_here = matches!(want.step, Step::Installing(_));
+            for link in &want.sources {
+                *coming.entry(*link).or_default() |= !is_here;
+            }
+        }
+        coming
     }
 
     pub(super) fn is_wanted(&self, path: &SyncPath) -> bool {

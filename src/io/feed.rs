@@ -20,7 +20,7 @@ const HALVES: usize = 4096;
 /// The names of all events that are no lines of the journal.
 pub const PATH_EVENTS: [&str; 5] = ["file_added", "file_modified", "file_deleted", "file_renamed", "file_pending"];
 /// And of the lines that are events: their `kind`. Single changes are events already.
-pub const LINE_EVENTS: [&str; 43] = [
+pub const LINE_EVENTS: [&str; 47] = [
     "alone",
     "bad_source",
     "clock",
@@ -61,6 +61,10 @@ pub const LINE_EVENTS: [&str; 43] = [
     "silent",
     "solved",
     "suspect",
+    "sync_applying",
+    "sync_comparing",
+    "sync_done",
+    "sync_transferring",
     "undone",
     "unlinked",
     "verified",

@@ -43,6 +43,8 @@ pub enum Level {
     Debug,
     /// For `dirsync log` alone: someone closer to it says it in the log.
     Quiet,
+    /// For those who follow along, and for nobody later.
+    Event,
 }
 
 /// A line before it is said. `text` is escaped.
@@ -185,7 +187,8 @@ impl Journal {
 
     /// Puts the lines into the open transaction.
     pub fn store(&mut self, index: &mut SqliteIndex) {
-        let rows: Vec<_> = self.waiting.iter().filter(|(_, line)| line.level != Level::Debug).map(row).collect();
+        let is_kept = |line: &Line| !matches!(line.level, Level::Debug | Level::Event);
+        let rows: Vec<_> = self.waiting.iter().filter(|(_, line)| is_kept(line)).map(row).collect();
         index.append_journal(&rows);
         self.stored.append(&mut self.waiting);
     }
@@ -209,7 +212,7 @@ impl Journal {
                 Level::Warn => tracing::warn!(kind, path, peer, size, paths, "{text}"),
                 Level::Info => tracing::info!(kind, path, peer, size, paths, "{text}"),
                 Level::Debug => tracing::debug!(kind, path, peer, size, paths, "{text}"),
-                Level::Quiet => {}
+                Level::Quiet | Level::Event => {}
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The event stream of the API: what it says, to whom, and from where it goes on.
 
-use crate::common::{Group, Machine, PATIENCE, read, remove, rename, write};
+use crate::common::machine::wait_linked;
+use crate::common::{Group, Machine, PATIENCE, converge, noise, read, remove, rename, start_all, write};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -98,6 +99,31 @@ fn who_follows_along_hears_of_every_change_of_both_machines_and_goes_on_where_it
     write(a.at("after"), "the restart");
     anew.until("file_added", "after");
     assert_eq!(read(b.at("after")), b"the restart");
+}
+
+#[test]
+fn who_follows_along_hears_what_two_machines_are_at_and_the_log_does_not_keep_it() {
+    let group = Group::new();
+    let (mut a, b) = (group.machine("a"), group.machine("b"));
+    a.options.extend(["--limit".to_owned(), "4M".to_owned()]);
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
+    converge(&[&a, &b]);
+    let types = "?types=sync_comparing,sync_transferring,sync_applying,sync_done";
+    let mut streams = [(Stream::open(&a, types, ""), "b"), (Stream::open(&b, types, ""), "a")];
+    write(a.at("large"), noise(1, 12 << 20));
+    for (stream, peer) in &mut streams {
+        assert_eq!(stream.next().0, "begin");
+        let mut said = Vec::new();
+        while said.last().is_none_or(|name| name != "sync_done") || !said.contains(&"sync_transferring".to_owned()) {
+            let (name, data) = stream.next();
+            assert_eq!(&data["peer"], peer);
+            said.push(name);
+        }
+    }
+    converge(&[&a, &b]);
+    let log = b.json(&["log"]).expect("an answer").to_string();
+    assert!(log.contains("large") && !log.contains("sync_"), "{log}");
 }
 
 #[test]

@@ -258,6 +258,19 @@ pub struct ServedFile {
     pub kept: Option<String>,
 }
 
+/// What two machines are at with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncPhase {
+    /// Their trees.
+    Comparing,
+    /// Something is on its way to one of them.
+    Transferring,
+    /// All that was on its way to this one is here, and is put in its place.
+    Applying,
+    /// Nothing.
+    Done,
+}
+
 /// One line that a person would want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
@@ -346,6 +359,11 @@ pub enum Report {
     InSync {
         peer: String,
         paths: u64,
+    },
+    /// What this machine and that peer are at; looked at twice a second.
+    Syncing {
+        peer: String,
+        phase: SyncPhase,
     },
     /// A deletion lost to a change that was made apart from it.
     DeletionLost {

@@ -4,7 +4,7 @@
 //! entries, some at a time. Whatever a divergence came from, it heals.
 
 use crate::engine::Engine;
-use crate::engine::api::action::{Action, ServedFile};
+use crate::engine::api::action::{Action, ServedFile, SyncPhase};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
@@ -101,6 +101,8 @@ pub(in crate::engine) struct PeerStanding {
     /// The peer held nothing at all when it was linked: contents found here by a first scan are
     /// news to it.
     pub(super) is_empty_handed: bool,
+    /// What the two were at when it was looked at last.
+    pub(super) phase: SyncPhase,
     pub(super) equality: Equality,
 }
 
@@ -202,6 +204,7 @@ impl<I: Index> Engine<I> {
                 said: ReportedCondition::default(),
                 announced_since: 0,
                 is_empty_handed: false,
+                phase: SyncPhase::Done,
                 equality: Equality::Unknown,
             },
             announced: AnnouncedToPeer { at: now.mono, ..AnnouncedToPeer::default() },

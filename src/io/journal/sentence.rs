@@ -4,7 +4,7 @@
 //! a sentence is said.
 
 use super::{Level, Line};
-use crate::engine::Report;
+use crate::engine::{Report, SyncPhase};
 use crate::humanize::{bytes, count, counted, duration, listed};
 use crate::io::journal::problem::{problem_sentence, renewal_sentence};
 use crate::model::{Entry, Kind, SyncPath, text};
@@ -128,6 +128,7 @@ pub(super) fn line(report: &Report) -> Line {
             (Level::Info, "paused", text)
         }
         Report::Paused { paused: false } => (Level::Info, "resumed", "no longer paused: syncing goes on".to_owned()),
+        Report::Syncing { peer, phase } => syncing(&escaped(peer), *phase),
         Report::PeerStands { peer, condition } if condition.is_clear() => {
             (Level::Info, "peer", format!("{}: nothing keeps it from being done any more", escaped(peer)))
         }
@@ -403,6 +404,16 @@ fn what(path: &SyncPath, entry: &Entry, was: Option<&Kind>) -> String {
     }
 }
 
+fn syncing(peer: &str, phase: SyncPhase) -> (Level, &'static str, String) {
+    let (kind, text) = match phase {
+        SyncPhase::Comparing => ("sync_comparing", format!("comparing with {peer}")),
+        SyncPhase::Transferring => ("sync_transferring", format!("transferring with {peer}")),
+        SyncPhase::Applying => ("sync_applying", format!("putting in place what came from {peer}")),
+        SyncPhase::Done => ("sync_done", format!("done with {peer} for now")),
+    };
+    (Level::Event, kind, text)
+}
+
 fn version(entry: &Entry, name: &str) -> String {
     let what = match &entry.kind {
         Kind::File { size, .. } => format!("the file of {} ({})", escaped(name), bytes(*size)),
@@ -444,6 +455,7 @@ fn peer(report: &Report) -> Option<String> {
         Report::Fetching { from, .. } if !from.is_empty() => Some(names(from)),
         Report::BadSource { peer, .. }
         | Report::InSync { peer, .. }
+        | Report::Syncing { peer, .. }
         | Report::PeerStands { peer, .. }
         | Report::ClockOff { peer, .. }
         | Report::ClockRight { peer }

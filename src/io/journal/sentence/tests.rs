@@ -91,6 +91,10 @@ fn each_report_reads_as_a_sentence() {
             "scanned 50,000 paths in 1.2 s; 10 had changed",
         ),
         (Report::InSync { peer: "beta".into(), paths: 1 }, "in sync with beta (1 path)"),
+        (Report::Syncing { peer: "beta".into(), phase: SyncPhase::Comparing }, "comparing with beta"),
+        (Report::Syncing { peer: "beta".into(), phase: SyncPhase::Transferring }, "transferring with beta"),
+        (Report::Syncing { peer: "beta".into(), phase: SyncPhase::Applying }, "putting in place what came from beta"),
+        (Report::Syncing { peer: "beta".into(), phase: SyncPhase::Done }, "done with beta for now"),
         (
             Report::PeerStands {
                 peer: "be\u{9b}ta".into(),

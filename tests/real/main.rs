@@ -17,6 +17,7 @@ mod deleting;
 mod delta;
 mod echo;
 mod events;
+mod examples;
 mod folders;
 mod forgetting;
 mod groups;

@@ -31,7 +31,7 @@ fn nothing_that_impolite_users_wrote_is_lost() {
         round::play(&Script::parse(&text).unwrap_or_else(|why| panic!("{file}: {why}")));
         return;
     }
-    let end = Instant::now() + Duration::from_secs(setting("DIRSYNC_IMPOLITE_SECONDS", 180));
+    let end = Instant::now() + Duration::from_secs(setting("DIRSYNC_IMPOLITE_SECONDS", 90));
     let first = setting("DIRSYNC_IMPOLITE_SEED", u64::from(std::process::id()));
     let (mut rounds, mut total) = (0, round::Played::default());
     while rounds == 0 || Instant::now() < end {

@@ -19,5 +19,6 @@ pub mod need;
 pub mod roles;
 mod schema;
 pub mod status;
+pub mod traffic;
 pub mod verify;
 pub mod why;

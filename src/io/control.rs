@@ -30,6 +30,7 @@ mod routes;
 mod side;
 mod status;
 mod table;
+mod traffic;
 mod undo;
 pub mod verified;
 mod verify;
@@ -353,12 +354,13 @@ pub struct Api {
     everyone: axum::Router,
     /// Also what no socket but the owner's own may answer.
     owner: axum::Router,
+    state: ApiState,
 }
 
 impl Api {
     pub fn new(handle: Handle, world: Arc<dyn World>, about: About) -> Self {
         let state = ApiState::new(handle, world, about);
-        Self { everyone: routes::router(state.clone()), owner: routes::router_of_owner(state) }
+        Self { everyone: routes::router(state.clone()), owner: routes::router_of_owner(state.clone()), state }
     }
 }
 
@@ -448,7 +450,8 @@ impl Control {
 
     /// Serves until the runtime ends, also what is for this machine's owner alone. To be called
     /// within one.
-    pub async fn serve(self, Api { owner: router, .. }: Api) -> io::Result<()> {
+    pub async fn serve(self, Api { owner: router, state, .. }: Api) -> io::Result<()> {
+        tokio::spawn(traffic::keep(state.hour, state.world));
         if let Some(socket) = self.by_inode {
             let listener = OursOnly::new(UnixListener::from_std(socket)?);
             tokio::spawn(axum::serve(listener, router.clone()).into_future());

@@ -1,5 +1,6 @@
 //! What all routes share: what they ask, and how they answer or refuse.
 
+use super::traffic::TrafficHour;
 use super::{About, Handle, World};
 use crate::views::status::ProblemView;
 use axum::Json;
@@ -24,6 +25,7 @@ pub(super) struct ApiState {
     pub asking: Arc<tokio::sync::Mutex<()>>,
     pub asking_holds: Arc<tokio::sync::Mutex<()>>,
     pub undoing: Arc<tokio::sync::Mutex<()>>,
+    pub hour: Arc<TrafficHour>,
     /// A preview of ignore patterns reads the whole index.
     pub previewing: Arc<tokio::sync::Mutex<()>>,
     pub started: Instant,
@@ -38,6 +40,7 @@ impl ApiState {
             asking: Arc::default(),
             asking_holds: Arc::default(),
             undoing: Arc::default(),
+            hour: Arc::default(),
             previewing: Arc::default(),
             started: Instant::now(),
         }

@@ -67,6 +67,7 @@ pub(super) fn requests() -> Vec<ApiRequest> {
         Row::get_by("/need", "What is still to come, here or to a linked machine", need::need),
         Row::get_by("/diff", "What this machine and a linked one still have to do", need::diff),
         Row::get("/transfers", "Contents on their way, here and from here", need::transfers),
+        Row::get("/traffic", "What went over all links in the last hour", status::traffic),
         Row::get_by("/problems", "What needs attention, at most 1,000 at once", need::problems),
         Row::get_by("/log", "What happened, oldest first", log),
         Row::stream_by::<_, EventData, _, _>("/events", "What happens, as it happens", events::follow),

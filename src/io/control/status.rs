@@ -6,6 +6,7 @@
 use super::Request;
 use super::answer::{Answer, ApiState, Queried, Refusal};
 use crate::views::status::{DeviceView, PeerView, PeersView, StatusView};
+use crate::views::traffic::TrafficView;
 use axum::Json;
 use axum::extract::{Query, State};
 use serde::Deserialize;
@@ -19,6 +20,10 @@ pub(super) async fn status(State(shared): State<ApiState>) -> Answer<StatusView>
     (view.history_bytes, view.history_limit_bytes) = world.history_load();
     view.limit_bytes_a_second = world.limit();
     Ok(Json(view))
+}
+
+pub(super) async fn traffic(State(shared): State<ApiState>) -> Answer<TrafficView> {
+    Ok(Json(shared.hour.view()))
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -4,7 +4,7 @@ import { conflicts, held } from "./deciding.js";
 import { filesChanged, openFolder, startFiles } from "./files.js";
 import { ignoresChanged, startIgnores } from "./ignores.js";
 import { machines } from "./machines.js";
-import { drawPlot, sample } from "./plot.js";
+import { drawPlot, sample, startPlot } from "./plot.js";
 import { follow, get, post, setToken, takeToken } from "./requests.js";
 import { at, button, bytes, count, dialog, duration, el, list, named, notice, number, say, time } from "./view.js";
 
@@ -327,6 +327,8 @@ function begin() {
   lookIn(0);
   startFiles();
   startIgnores();
+  // Without it, the plot begins now.
+  get("/traffic").then(startPlot, () => {});
   follow({
     event(name, data) {
       if (name === "reset") {

@@ -1,4 +1,4 @@
-// Bytes a second of the last hour, as far as this page saw it.
+// Bytes a second of the last hour: as the daemon kept it, and live since the page was opened.
 
 import { at, bytes } from "./view.js";
 
@@ -7,8 +7,19 @@ const SAMPLES = 720;
 const [WIDTH, HEIGHT] = [720, 80];
 const SVG = "http://www.w3.org/2000/svg";
 
+const opened = performance.now() / 1000;
 const samples = [];
 let before = null;
+
+/** What the daemon kept of the hour before this page was opened. */
+export function startPlot({ step_s: step, sent, received }) {
+  const kept = sent.map((sentBytes, n) => ({
+    at: opened - (sent.length - 1 - n) * step,
+    sent: sentBytes / step,
+    received: received[n] / step,
+  }));
+  samples.unshift(...kept);
+}
 
 /** Notes what went over the links since the last look. */
 export function sample(status) {

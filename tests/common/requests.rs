@@ -34,8 +34,8 @@ impl Reply {
     }
 }
 
-pub trait Wire: Read + Write {}
-impl<T: Read + Write> Wire for T {}
+pub trait Wire: Read + Write + Send {}
+impl<T: Read + Write + Send> Wire for T {}
 
 /// The Unix socket.
 pub fn socket(machine: &Machine) -> Box<dyn Wire> {

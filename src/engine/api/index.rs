@@ -173,11 +173,13 @@ pub trait Index {
     fn children(&self, dir: Option<&SyncPath>, after: Option<&SyncPath>, limit: usize) -> Vec<(SyncPath, Row)> {
         let names_from = dir.map_or(0, |dir| dir.as_bytes().len() + 1);
         let (mut found, mut after) = (Vec::new(), after.cloned());
+        let mut at_once = CHILDREN_AT_ONCE;
         loop {
-            let page = self.below(dir, after.as_ref(), CHILDREN_AT_ONCE);
+            let page = self.below(dir, after.as_ref(), at_once);
             if page.is_empty() {
                 return found;
             }
+            at_once = (2 * at_once).min(CHILDREN_AT_ONCE);
             for (path, row) in page {
                 let folder = path.as_bytes()[names_from..].iter().position(|byte| *byte == b'/');
                 after = Some(match folder {
@@ -187,6 +189,8 @@ pub trait Index {
                     }
                 });
                 if folder.is_some() {
+                    // Where many folders are, each comes with the first that is in it.
+                    at_once = 2;
                     break;
                 }
                 found.push((path, row));

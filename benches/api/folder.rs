@@ -18,6 +18,8 @@ const FLOOD: u64 = 20_000;
 const PAGE_LOOKS_EVERY: Duration = Duration::from_secs(30);
 const PAGE_ASKS: [&str; 5] =
     ["/api/v1/status", "/api/v1/peers?all=true", "/api/v1/held", "/api/v1/conflicts", "/api/v1/log?n=60&after=0"];
+/// What follows a scan is over by then.
+const SETTLED_AFTER: Duration = Duration::from_secs(30);
 /// Of the times in `/proc` (`man 5 proc`).
 const TICKS_A_SECOND: f64 = 100.0;
 /// How long a folder of a million files may take until it is known.
@@ -223,6 +225,7 @@ fn idle(machine: &Machine, web: &WebAddress) {
         }
         100.0 * (cpu_seconds(machine) - before) / seconds as f64
     };
+    thread::sleep(SETTLED_AFTER);
     let alone = format!("{:.2} %", spent(&mut || ()));
     let mut reader = EventReader::open(web.connect(), "");
     reader.next();

@@ -13,8 +13,7 @@ pub(super) const DAY_NS: u64 = 24 * HOUR_NS;
 
 /// Rows that are read from the index at once.
 pub(super) const PAGE: usize = 1024;
-/// Rows that are read at once to find those directly in a folder, at most: a folder among them ends
-/// it.
+/// Rows read at once to find those directly in a folder, at most: a folder among them ends it.
 pub(super) const CHILDREN_AT_ONCE: usize = 64;
 
 /// From this size on a content comes in chunks.

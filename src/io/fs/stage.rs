@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 /// Written bytes are handed to the disk this often, so that a later `fsync` finds little to wait
 /// for.
-const WRITEBACK_BYTES: u64 = 8 << 20;
+pub(super) const WRITEBACK_BYTES: u64 = 8 << 20;
 
 /// So much of the disk is left free: this share of it, but not more than so many bytes.
 const RESERVE_PERCENT: u64 = 1;

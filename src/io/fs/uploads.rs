@@ -3,12 +3,14 @@
 //! kill.
 //!
 //! The name is of the path, the announced hash and the size: two uploads to one path do not mix.
-//! Deliberately not here: requests (`io/control/content/upload.rs`), and the way into the folder
-//! (`install/change.rs`).
+//! It is hashed as it comes, and a large one is written past the page cache, as what comes from
+//! other machines is. Deliberately not here: requests (`io/control/content/upload.rs`), and the way
+//! into the folder (`install/change.rs`).
 
 use super::beneath;
+use super::direct::Target;
 use super::root::Root;
-use super::stage::Stage;
+use super::stage::{Bulk, Stage, WRITEBACK_BYTES};
 use super::staging;
 use super::trouble::trouble;
 use crate::engine::{Cause, StageId, StatKind, Trouble};
@@ -69,13 +71,75 @@ pub struct Uploads {
 }
 
 /// One that a request goes on with, and no other meanwhile.
-#[derive(Debug)]
 pub struct IncomingUpload {
     uploads: Arc<Uploads>,
     key: UploadKey,
     name: String,
-    file: File,
+    target: Target,
     received: u64,
+    hasher: UploadHasher,
+    _bulk: Option<Bulk>,
+}
+
+/// Hashes what comes, beside the writing. What an earlier request brought is read in the end.
+#[derive(Clone)]
+pub struct UploadHasher(Arc<Mutex<UploadSums>>);
+
+struct UploadSums {
+    /// From the beginning on (bytes).
+    hashed: u64,
+    content: blake3::Hasher,
+    /// Where that was announced, and what it is to be.
+    sha256: Option<(Box<dyn Context>, [u8; 32])>,
+}
+
+impl UploadHasher {
+    fn new(announced: AnnouncedHash) -> Self {
+        Self(Arc::new(Mutex::new(UploadSums::new(announced))))
+    }
+
+    /// `bytes` lie at `offset`.
+    pub fn update(&self, offset: u64, bytes: &[u8]) {
+        let mut sums = self.lock();
+        if sums.hashed == offset {
+            sums.update(bytes);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UploadSums> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UploadSums {
+    fn new(announced: AnnouncedHash) -> Self {
+        Self { hashed: 0, content: blake3::Hasher::new(), sha256: sha256(announced) }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.hashed += bytes.len() as u64;
+        self.content.update(bytes);
+        if let Some((sha256, _)) = &mut self.sha256 {
+            sha256.update(bytes);
+        }
+    }
+
+    /// Its BLAKE3, if it is what was announced.
+    fn finish(&self, announced: AnnouncedHash) -> Option<ContentId> {
+        let content = *self.content.finalize().as_bytes();
+        let is_it = match (announced, &self.sha256) {
+            (AnnouncedHash::Blake3(due), _) => content == due,
+            (AnnouncedHash::Sha256(_), Some((sha256, due))) => sha256.fork_finish().as_ref() == due,
+            (AnnouncedHash::Sha256(_), None) => false,
+        };
+        is_it.then_some(ContentId(content))
+    }
+}
+
+fn sha256(announced: AnnouncedHash) -> Option<(Box<dyn Context>, [u8; 32])> {
+    let AnnouncedHash::Sha256(due) = announced else { return None };
+    let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
+    Some((suite.common.hash_provider.start(), due))
 }
 
 impl UploadKey {
@@ -120,7 +184,14 @@ impl Uploads {
             }
         });
         match checked {
-            Ok((file, received)) => Ok(IncomingUpload { uploads: Arc::clone(self), key, name, file, received }),
+            Ok((file, received)) => {
+                let target = Target::new(file, key.size, self.root.staging(), &name);
+                let hasher = UploadHasher::new(key.hash);
+                // A `syncfs` would wait for all of it.
+                let bulk = (key.size > WRITEBACK_BYTES).then(|| self.stage.begin_bulk());
+                let uploads = Arc::clone(self);
+                Ok(IncomingUpload { uploads, key, name, target, received, hasher, _bulk: bulk })
+            }
             Err(why) => {
                 self.lock().remove(&name);
                 Err(why)
@@ -160,15 +231,27 @@ impl IncomingUpload {
         self.received
     }
 
+    /// Whether it is written past the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.target.is_direct()
+    }
+
     pub fn is_whole(&self) -> bool {
         self.received == self.key.size
     }
 
     /// Forgets what came before.
     pub fn begin_anew(&mut self) -> Result<(), UploadError> {
-        self.file.set_len(0).map_err(|e| self.disk(&e))?;
+        self.target.file().set_len(0).map_err(|e| self.disk(&e))?;
         self.received = 0;
+        *self.hasher.lock() = UploadSums::new(self.key.hash);
         Ok(())
+    }
+
+    /// To be given all that is written, at its offset, by the time that it is verified. What it was
+    /// not given is read then.
+    pub fn hasher(&self) -> UploadHasher {
+        self.hasher.clone()
     }
 
     /// Whether there is room for the rest. Where nothing came yet, nothing stays of it.
@@ -185,11 +268,12 @@ impl IncomingUpload {
     }
 
     /// What comes next. If the disk is full, nothing of it stays, so that there is room for others.
+    /// A large one goes past the cache where `bytes` and its place are aligned as a `Buffer` is.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
         if bytes.len() as u64 > self.key.size - self.received {
             return Err(self.disk(&Errno::FBIG.into()));
         }
-        if let Err(why) = self.file.write_all_at(bytes, self.received) {
+        if let Err(why) = self.target.write_all_at(bytes, self.received) {
             let why = self.disk(&why);
             self.discard();
             return Err(why);
@@ -198,38 +282,21 @@ impl IncomingUpload {
         Ok(())
     }
 
-    /// Makes it durable, and reads all of it. What is not what was announced is discarded.
+    /// Makes it durable, and hashes what was not yet. What is not what was announced is discarded.
     pub fn verify(&self) -> Result<ContentId, UploadError> {
-        self.file.sync_all().map_err(|e| self.disk(&e))?;
-        let (mut content, mut sha256) = (blake3::Hasher::new(), self.sha256());
-        let mut part = vec![0; PART_BYTES as usize];
-        let mut at = 0;
-        while at < self.key.size {
-            let part = &mut part[..(self.key.size - at).min(PART_BYTES) as usize];
-            self.file.read_exact_at(part, at).map_err(|e| self.disk(&e))?;
-            at += part.len() as u64;
-            content.update(part);
-            if let Some((sha256, _)) = &mut sha256 {
-                sha256.update(part);
-            }
+        let file = self.target.file();
+        file.sync_all().map_err(|e| self.disk(&e))?;
+        let mut sums = self.hasher.lock();
+        let mut part = vec![0; PART_BYTES.min(self.key.size - sums.hashed) as usize];
+        while sums.hashed < self.key.size {
+            let part = &mut part[..(self.key.size - sums.hashed).min(PART_BYTES) as usize];
+            file.read_exact_at(part, sums.hashed).map_err(|e| self.disk(&e))?;
+            sums.update(part);
         }
-        let content = *content.finalize().as_bytes();
-        let is_it = match (self.key.hash, sha256) {
-            (AnnouncedHash::Blake3(due), _) => content == due,
-            (AnnouncedHash::Sha256(_), Some((sha256, due))) => sha256.finish().as_ref() == due,
-            (AnnouncedHash::Sha256(_), None) => false,
-        };
-        if is_it {
-            return Ok(ContentId(content));
-        }
-        self.discard();
-        Err(UploadError::OtherHash)
-    }
-
-    fn sha256(&self) -> Option<(Box<dyn Context>, [u8; 32])> {
-        let AnnouncedHash::Sha256(due) = self.key.hash else { return None };
-        let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
-        Some((suite.common.hash_provider.start(), due))
+        sums.finish(self.key.hash).ok_or_else(|| {
+            self.discard();
+            UploadError::OtherHash
+        })
     }
 
     /// A staged content from now on, which is installed or put back.
@@ -316,6 +383,27 @@ mod tests {
     }
 
     #[test]
+    fn it_is_hashed_as_it_comes_and_what_was_not_is_read_in_the_end() {
+        let (_home, uploads) = uploads();
+        let content = b"0123456789";
+        let open = || uploads.open(key("f", content)).unwrap();
+        let mut upload = open();
+        upload.hasher().update(0, b"0123");
+        upload.write(b"0123").unwrap();
+        drop(upload);
+        let mut upload = open();
+        upload.hasher().update(4, b"456789");
+        upload.write(b"456789").unwrap();
+        assert_eq!(upload.verify().unwrap(), ContentId::of(content), "another request began it");
+        for (hashed, is_it) in [(&b"01234"[..], true), (content, true), (b"0x", false)] {
+            upload.begin_anew().unwrap();
+            upload.hasher().update(0, hashed);
+            upload.write(content).unwrap();
+            assert_eq!(upload.verify().is_ok(), is_it, "{hashed:?}");
+        }
+    }
+
+    #[test]
     fn uploads_to_one_path_of_other_contents_and_to_other_paths_do_not_mix() {
         let (_home, uploads) = uploads();
         let keys = [key("f", b"one"), key("f", b"two"), key("g", b"one"), UploadKey { size: 4, ..key("f", b"one") }];
@@ -355,7 +443,7 @@ mod tests {
         let old = uploads.open(key("old", b"abc")).unwrap();
         let long_ago = SystemTime::now() - Duration::from_nanos(KEPT_NS) - Duration::from_mins(1);
         for upload in [&old, &under_way] {
-            upload.file.set_modified(long_ago).unwrap();
+            upload.target.file().set_modified(long_ago).unwrap();
         }
         drop(old);
         assert_eq!(uploads.open(key("young", b"abc")).unwrap().received(), 1);

@@ -11,6 +11,7 @@ use super::Named;
 use super::change::{expected_or_none, refusal};
 use super::conditions::{self, Expected};
 use crate::engine::Cause;
+use crate::io::fs::direct::Buffer;
 use crate::io::fs::install::{PutContent, RestoreError};
 use crate::io::fs::uploads::{AnnouncedHash, IncomingUpload, UploadError, UploadKey};
 use crate::model::{ContentId, SyncPath, text};
@@ -21,15 +22,20 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use serde::Deserialize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use utoipa::IntoParams;
 
-/// Kept in memory of each request before it is written (bytes).
+/// Written at once, and begins at a multiple of this (bytes). Of each request two such parts are
+/// kept in memory: one that comes, and one that is written.
 const PART_BYTES: usize = 256 << 10;
+/// The same of a content that goes past the page cache: the disk takes less at once much slower.
+const LARGE_PART_BYTES: usize = 2 << 20;
 /// The next bytes come within this time.
 const NEXT_WITHIN: Duration = Duration::from_secs(30);
 /// Of the body of a refused request, so much is taken off and thrown away, for so long; and no more
@@ -79,7 +85,7 @@ pub(in super::super) async fn put(
         }
         taken
     });
-    taking.await.map_err(|_| Refusal::failed("the upload broke off; ask how much of it has come"))?
+    taking.await.map_err(|_| broke_off())?
 }
 
 async fn drain(mut body: Body) {
@@ -188,9 +194,12 @@ async fn receive(mut upload: IncomingUpload, part: &BodyPart, body: &mut Body) -
         }
     };
     upload = working(upload, |upload| upload.check_room()).await?;
-    let mut buffer = Vec::new();
+    let part_bytes = if upload.is_direct() { LARGE_PART_BYTES } else { PART_BYTES };
+    let capacity = left.min(part_bytes as u64) as usize;
+    let (mut at, mut part) = (upload.received(), Buffer::new(capacity));
+    let mut writer = PartWriter::Waits(upload, Buffer::new(capacity));
     let ended = loop {
-        let data = match timeout(NEXT_WITHIN, body.frame()).await {
+        let mut data = match timeout(NEXT_WITHIN, body.frame()).await {
             Ok(None) => break Ok(()),
             Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             Ok(Some(Err(why))) => break Err(Refusal::malformed(format!("the body broke off: {why}"))),
@@ -202,14 +211,63 @@ async fn receive(mut upload: IncomingUpload, part: &BodyPart, body: &mut Body) -
             break Err(Refusal::malformed("the body has more bytes than was said"));
         }
         left -= data.len() as u64;
-        buffer.extend_from_slice(&data);
-        if buffer.len() >= PART_BYTES {
-            let bytes = std::mem::take(&mut buffer);
-            upload = working(upload, move |upload| upload.write(&bytes)).await?;
+        while data.has_remaining() {
+            let taken = data.len().min(part_bytes - (at % part_bytes as u64) as usize);
+            part.push(&data[..taken]);
+            data.advance(taken);
+            at += taken as u64;
+            if at.is_multiple_of(part_bytes as u64) {
+                (writer, part) = writer.write(part).await?;
+            }
         }
     };
-    upload = working(upload, move |upload| upload.write(&buffer)).await?;
+    let (writer, _) = writer.write(part).await?;
+    let (upload, _) = writer.end().await?;
     ended.map(|()| upload)
+}
+
+/// Writes and hashes a part while the next one comes.
+enum PartWriter {
+    /// With an empty buffer.
+    Waits(IncomingUpload, Buffer),
+    Writes(JoinHandle<Result<(IncomingUpload, Buffer), Refusal>>),
+}
+
+impl PartWriter {
+    /// Begins with it once the one before is written; an empty buffer for what comes next.
+    async fn write(self, part: Buffer) -> Result<(Self, Buffer), Refusal> {
+        let (upload, empty) = self.end().await?;
+        Ok((Self::Writes(tokio::spawn(write_part(upload, part))), empty))
+    }
+
+    /// Once nothing is being written.
+    async fn end(self) -> Result<(IncomingUpload, Buffer), Refusal> {
+        match self {
+            Self::Waits(upload, empty) => Ok((upload, empty)),
+            Self::Writes(writing) => writing.await.map_err(|_| broke_off())?,
+        }
+    }
+}
+
+/// Two threads, as the disk and the hashes take their time. The buffer comes back empty.
+async fn write_part(upload: IncomingUpload, part: Buffer) -> Result<(IncomingUpload, Buffer), Refusal> {
+    let (hasher, offset, part) = (upload.hasher(), upload.received(), Arc::new(part));
+    let same = Arc::clone(&part);
+    let hashing = blocking(move || {
+        hasher.update(offset, same.bytes());
+        Ok(())
+    });
+    let same = Arc::clone(&part);
+    let writing = working(upload, move |upload| upload.write(same.bytes()));
+    let (hashed, written) = tokio::join!(hashing, writing);
+    hashed?;
+    let mut part = Arc::into_inner(part).ok_or_else(broke_off)?;
+    part.clear();
+    Ok((written?, part))
+}
+
+fn broke_off() -> Refusal {
+    Refusal::failed("the upload broke off; ask how much of it has come")
 }
 
 /// Does it off the runtime's threads. A request that is given up leaves it to its end.

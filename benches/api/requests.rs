@@ -67,7 +67,8 @@ struct Syncthing(Child);
 
 impl Drop for Syncthing {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // It passes this on to the process that does the work; to be killed it could not.
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), rustix::process::Signal::TERM);
         let _ = self.0.wait();
     }
 }

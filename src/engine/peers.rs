@@ -236,7 +236,6 @@ impl Peers {
             self.deliveries.next(),
             self.next_state(),
             self.next_naming(),
-            self.next_phase(),
         ];
         due.into_iter().flatten().chain([self.devices.next_purge()]).min()
     }

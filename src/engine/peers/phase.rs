@@ -1,23 +1,15 @@
 //! What this machine and each linked one are at with each other, for who follows along: comparing,
 //! transferring, applying, done.
 //!
-//! It is looked at twice a second, so that what lasts less is no news, and costs little where much
-//! is wanted. Deliberately not here: whether the two are in sync (`state.rs`).
+//! It is looked at twice a second at most, so that what lasts less is no news, and costs little
+//! where much is wanted. Nothing wakes for it: it is seen with what happens next, which the check
+//! of the root is at the latest. Deliberately not here: whether the two are in sync (`state.rs`).
 
 use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report, SyncPhase};
 use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
 use crate::engine::limits::PHASE_EVERY_NS;
-use crate::engine::peers::Peers;
-
-impl Peers {
-    /// While one of them is at something, its end is looked for.
-    pub(super) fn next_phase(&self) -> Option<u64> {
-        let is_at_something = self.sessions.values().any(|session| session.standing.phase != SyncPhase::Done);
-        is_at_something.then_some(self.news.phases_due)
-    }
-}
 
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn report_phases_due(&mut self, now: Now) {

@@ -142,6 +142,8 @@ pub struct HeldPaths {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NeededPage {
     pub rows: Vec<(SyncPath, Row)>,
+    /// How much is to come in all.
+    pub paths: u64,
     /// Where to go on.
     pub next: Option<SyncPath>,
 }

@@ -152,7 +152,7 @@ impl<I: Index> Engine<I> {
 
     /// Paths that are not on disk as the group has them. A folder that stays for what is ignored in
     /// it is none: that is left alone.
-    fn missing(&self) -> usize {
+    pub(super) fn missing(&self) -> usize {
         self.transfer.want_count() - self.observe.kept_folders_in_all()
     }
 }

@@ -7,10 +7,10 @@
 use crate::engine::Engine;
 use crate::engine::api::action::Action;
 use crate::engine::api::event::{LinkId, Now};
-use crate::engine::api::index::{Index, Row};
+use crate::engine::api::index::Index;
 use crate::engine::api::status::{HeldPath, HeldPaths, HeldWhy, NeededPage};
 use crate::engine::core::Core;
-use crate::engine::limits::{HOLDING_MOST, HOLDING_PATIENCE_NS, PAGE};
+use crate::engine::limits::{HOLDING_MOST, HOLDING_PATIENCE_NS};
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::Session;
 use crate::model::{DeviceId, Kind, SyncPath};
@@ -129,28 +129,25 @@ impl<I: Index> Engine<I> {
             let row = self.core.index.get(&path).filter(|row| self.core.wants(row))?;
             (!self.ignores(&path, row.head.kind == Kind::Directory)).then_some((path, row))
         };
-        NeededPage { rows: page.into_iter().filter_map(wanted).collect(), next }
+        let rows = page.into_iter().filter_map(wanted).collect();
+        // What is not installed by this machine's role does not come.
+        let paths = self.core.index.counts().pending.saturating_sub(self.condition().not_installed);
+        NeededPage { rows, paths, next }
     }
 
     /// The first of what is to come to this disk, and how much it is in all.
+    ///
+    /// A peer may ask often: the index, in which a machine may have much that it does not install,
+    /// is not searched for it (P9).
     fn pending(&self) -> HeldPaths {
-        let (mut paths, mut after) = (Vec::new(), None);
-        while paths.len() < HOLDS {
-            let page = self.needed(after.as_ref(), PAGE);
-            let why = HeldWhy::Pending;
-            let path = |(path, row): (SyncPath, Row)| HeldPath {
-                path,
-                why,
-                by: self.peers.name_of(&self.core, &row.head.version.author),
-            };
-            paths.extend(page.rows.into_iter().map(path));
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        paths.truncate(HOLDS);
-        HeldPaths { paths, pending: self.transfer.want_count() as u64, ..HeldPaths::default() }
+        let comes = |path: &&SyncPath| !self.observe.is_kept_folder(path);
+        let wanted = self.transfer.wants().map(|(path, _)| path).filter(comes).take(HOLDS);
+        let held = |path: &SyncPath| {
+            let by = self.peers.name_of(&self.core, &self.core.index.get(path)?.head.version.author);
+            Some(HeldPath { path: path.clone(), why: HeldWhy::Pending, by })
+        };
+        let paths = wanted.filter_map(held).collect();
+        HeldPaths { paths, pending: self.missing() as u64, ..HeldPaths::default() }
     }
 
     pub(super) fn holds_asked(&mut self, link: LinkId, id: u32, pending: bool) {

@@ -38,7 +38,7 @@ pub(super) async fn need(State(shared): State<ApiState>, query: Queried<NeedQuer
         return Ok(Json(NeedView {
             machine: shown(&status.name),
             device: status.device,
-            paths: pending(&status),
+            paths: page.paths,
             entries: page.rows.iter().map(|(path, row)| EntryView::new(path, row)).collect(),
             next: page.next.map(|path| path.to_text()),
         }));
@@ -62,9 +62,10 @@ pub(super) async fn diff(State(shared): State<ApiState>, query: Queried<PeerQuer
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     let peer = linked(&status, &peer)?;
     let (there, paths_there) = needed_there(&shared, peer).await?;
-    let (mut here, mut after) = (Vec::new(), None);
+    let (mut here, mut paths_here, mut after) = (Vec::new(), 0, None);
     while here.len() < NAMED {
-        let NeededPage { rows, next } = needed(&shared, after, PAGE).await?;
+        let NeededPage { rows, paths, next } = needed(&shared, after, PAGE).await?;
+        paths_here = paths;
         here.extend(rows.iter().map(|(path, row)| EntryView::new(path, row)));
         after = next;
         if after.is_none() {
@@ -83,7 +84,7 @@ pub(super) async fn diff(State(shared): State<ApiState>, query: Queried<PeerQuer
         delete_here,
         upload,
         delete_there,
-        paths_here: pending(&status),
+        paths_here,
         paths_there,
     }))
 }
@@ -108,11 +109,6 @@ pub(super) async fn problems(State(shared): State<ApiState>, query: Queried<Prob
     let next = found.last().filter(|_| found.len() == limit).map(|(path, _)| path.to_text());
     let note = |(path, problem)| PathNote { path: SyncPath::to_text(&path), text: problem_sentence(&problem) };
     Ok(Json(ProblemsView { problems: found.into_iter().map(note).collect(), next }))
-}
-
-/// What is to come to this disk; what is not installed by this machine's role does not come.
-fn pending(status: &Status) -> u64 {
-    status.counts.pending.saturating_sub(status.condition.not_installed)
 }
 
 async fn needed(shared: &ApiState, after: Option<SyncPath>, rows: usize) -> Result<NeededPage, Refusal> {

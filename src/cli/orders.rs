@@ -16,11 +16,11 @@ pub(super) enum OrderCommand {
     Pause,
     /// Go on after 'pause'
     Resume,
-    /// Look at the whole folder now, or at what is in one: where changes came that nobody was told
-    /// of
+    /// Look at the whole folder now, or at what is in one: for changes that the kernel did not
+    /// announce
     ///
-    /// A daemon is told of changes by the kernel, and looks at all once in a while. 'dirsync wait'
-    /// waits until it has.
+    /// The kernel announces changes to the daemon, which also looks at all of them now and then.
+    /// 'dirsync wait' waits until it has.
     Scan {
         /// A folder with what is in it, or a file [default: all]
         path: Option<OsString>,

@@ -209,7 +209,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn scan(&mut self, now: Now, below: Option<SyncPath>) {
         match below {
             None => self.walk_all(now),
-            Some(_) if self.is_stopped() => {}
+            Some(folder) if self.is_stopped() || self.ignores(&folder, true) => {}
             Some(folder) => self.observe.walk(&mut self.core, now, Some(folder), self.observe.live()),
         }
     }

@@ -1,5 +1,4 @@
-//! What is announced of a flood of changes: all of it in order, in messages of which no tick makes
-//! too many at once.
+//! How a flood of changes is announced: all of it, in order, and so much a tick.
 
 use super::*;
 use crate::engine::limits::CHANGES_A_TICK;

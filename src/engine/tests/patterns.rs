@@ -71,3 +71,11 @@ fn patterns_that_do_not_come_to_rest_are_not_waited_for() {
     }
     assert!(now > 2_000 * MS, "it waited {} ms", now / MS);
 }
+
+#[test]
+fn a_scan_that_is_asked_for_enters_no_folder_that_patterns_cover() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(Some(b"target/\n".to_vec())));
+    let mut scans = |name: &str| walks(&engine.handle(at(1), Event::Scan(Some(path(name))))).len();
+    assert_eq!((scans("target"), scans("target/debug"), scans("src")), (0, 0, 1));
+}

@@ -68,6 +68,7 @@ pub use reconcile::conflict::{OnConflict, common_ancestor};
 pub use safety::scrub::{Run, Verification};
 pub use safety::suspect::SuspectStatus;
 pub use safety::undo::{Back, BackFrom, Undone};
+pub use safety::unignored::META_BELIEVED;
 
 use crate::model::{DeviceId, SyncRole};
 use api::ignore::Ignore;

@@ -17,7 +17,7 @@ use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, Entry, SyncPath};
 
 /// The text of the patterns that are wholly in force here.
-const META_BELIEVED: &str = "ignore.believed";
+pub const META_BELIEVED: &str = "ignore.believed";
 
 #[derive(Default)]
 pub(in crate::engine) struct NewlyUnignored {

@@ -11,7 +11,7 @@ use super::content::upload::install_bytes;
 use crate::engine::api::ignore::Ignore;
 use crate::engine::api::index::Row;
 use crate::engine::limits::IGNORE_FILE_BYTES;
-use crate::engine::{StatKind, Why};
+use crate::engine::{META_BELIEVED, StatKind, Why};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, Kind, SyncPath, text};
 use crate::views::ignores::{BadPatternView, IgnoresPreviewView, IgnoresView, PreviewedPathsView};
@@ -31,8 +31,6 @@ const PAGE_ROWS: usize = 1000;
 const PREVIEW_WITHIN: Duration = Duration::from_secs(10);
 /// Paths that a preview names, each way.
 const EXAMPLES: usize = 20;
-/// Under which the index has the text that is wholly in force.
-const BELIEVED: &[&str] = &["ignore.believed"];
 
 /// Patterns, in the syntax of `.gitignore`.
 #[derive(Deserialize, ToSchema)]
@@ -103,7 +101,7 @@ pub(super) async fn preview(
 ) -> Answer<IgnoresPreviewView> {
     let Json(PatternsQuery { text }) = wanted?;
     let _turn = shared.previewing.lock().await;
-    let believed = shared.handle.ask(|answer| Request::Meta { keys: BELIEVED, answer }).await;
+    let believed = shared.handle.ask(|answer| Request::Meta { keys: &[META_BELIEVED], answer }).await;
     let believed = believed.ok_or_else(Refusal::busy)?.into_iter().next().flatten().unwrap_or_default();
     // What a peer took away covers on until someone confirms it.
     let now = [believed, read(&shared).await?.unwrap_or_default().into_bytes()].map(|text| Ignore::parse(&text).0);

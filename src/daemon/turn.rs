@@ -149,7 +149,8 @@ impl<H: Hands> Loop<H> {
         match &event {
             Event::LinkUp { link, device, name, .. } => self.journal.link_up(now, *link, *device, name),
             Event::LinkDown { link } => self.journal.link_down(now, *link),
-            Event::Invited { name, .. } => self.journal.invited(now, name),
+            // A machine that joins over two of its addresses is handed the secret twice.
+            Event::Invited { device, name, .. } if !self.engine.lists(device) => self.journal.invited(now, name),
             _ => {}
         }
         let ignore_read = matches!(event, Event::IgnoreRead(_) | Event::IgnoreUnread(_));
@@ -208,7 +209,7 @@ mod tests {
     use crate::engine::{Config, OnConflict, RootState, Trust};
     use crate::io::Events;
     use crate::io::store::index::WantedLines;
-    use crate::model::DeviceId;
+    use crate::model::{Capability, DeviceId};
     use std::sync::mpsc;
     use tempfile::TempDir;
 
@@ -282,6 +283,18 @@ mod tests {
         assert!(lines.iter().any(|line| line.kind == "halted" && line.text.contains("it is gone")), "{lines:?}");
         assert!(!bench.turns.engine.index().is_dirty());
         assert_eq!(bench.turns.journal.counts().halts, 1);
+    }
+
+    #[test]
+    fn a_machine_that_is_let_in_over_two_addresses_joins_once() {
+        let mut bench = bench();
+        for _ in 0..2 {
+            let device = DeviceId([2; 32]);
+            bench.events.send(Event::Invited { device, name: "beta".into(), capability: Capability::Write });
+        }
+        bench.turns.turn(u64::MAX).unwrap();
+        let lines = bench.turns.engine.index().journal(&WantedLines::last(9));
+        assert_eq!(lines.iter().filter(|line| line.kind == "joined").count(), 1, "{lines:?}");
     }
 
     #[test]

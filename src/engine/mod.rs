@@ -442,6 +442,11 @@ impl<I: Index> Engine<I> {
         self.transfer.installing_bytes()
     }
 
+    /// Whether it is on the list of machines.
+    pub fn lists(&self, device: &DeviceId) -> bool {
+        self.peers.group().member(device).is_some()
+    }
+
     pub fn index(&self) -> &I {
         &self.core.index
     }

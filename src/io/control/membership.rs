@@ -5,7 +5,7 @@
 use super::answer::{Answer, ApiState, Ordered, Refusal};
 use super::{About, Request, SecretPlace};
 use crate::engine::{DeviceStatus, Event, FreshSecret, Status};
-use crate::model::text;
+use crate::model::{DeviceId, text};
 use crate::views::membership::RotatedView;
 use axum::Json;
 use axum::extract::State;
@@ -91,14 +91,19 @@ fn refusal(about: &About) -> Option<&'static str> {
         .then_some("this machine may only read, and what it says is taken by nobody: do it on a machine that may write")
 }
 
+/// Those of that name; where none is called so, those whose id begins so.
+pub(super) fn called<'a, T>(all: &'a [T], named: &str, names: impl Fn(&T) -> (&str, DeviceId)) -> Vec<&'a T> {
+    let chosen: Vec<_> = all.iter().filter(|one| names(one).0 == named).collect();
+    if !chosen.is_empty() {
+        return chosen;
+    }
+    let begins = |one: &&T| named.len() >= 4 && names(one).1.to_string().starts_with(named);
+    all.iter().filter(begins).collect()
+}
+
 /// The one machine of that name, or whose id begins so.
 fn choose<'a>(status: &'a Status, named: &str) -> Result<&'a DeviceStatus, String> {
-    let is_named = |known: &&DeviceStatus| known.name == named;
-    let begins = |known: &&DeviceStatus| named.len() >= 4 && known.device.to_string().starts_with(named);
-    let mut chosen: Vec<_> = status.devices.iter().filter(is_named).collect();
-    if chosen.is_empty() {
-        chosen = status.devices.iter().filter(begins).collect();
-    }
+    let chosen = called(&status.devices, named, |known| (&known.name, known.device));
     let is_this = status.name == named || (named.len() >= 4 && status.device.to_string().starts_with(named));
     match chosen[..] {
         [] if is_this => Err("that is this machine: to take it out of the group, run 'dirsync leave'".to_owned()),

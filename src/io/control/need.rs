@@ -7,6 +7,7 @@
 use super::Request;
 use super::answer::{Answer, ApiState, Queried, Refusal};
 use super::elsewhere::{holding, shown};
+use super::membership::called;
 use crate::engine::{HeldPaths, NeededPage, PeerStatus, Status};
 use crate::io::journal::problem_sentence;
 use crate::model::SyncPath;
@@ -134,13 +135,7 @@ async fn needed_there(shared: &ApiState, peer: &PeerStatus) -> Result<(Vec<Entry
 }
 
 fn linked<'a>(status: &'a Status, named: &str) -> Result<&'a PeerStatus, Refusal> {
-    let is_named = |peer: &&PeerStatus| peer.name == named;
-    let begins = |peer: &&PeerStatus| named.len() >= 4 && peer.device.to_string().starts_with(named);
-    let mut chosen: Vec<_> = status.peers.iter().filter(is_named).collect();
-    if chosen.is_empty() {
-        chosen = status.peers.iter().filter(begins).collect();
-    }
-    match chosen[..] {
+    match called(&status.peers, named, |peer| (&peer.name, peer.device))[..] {
         [one] => Ok(one),
         [] => Err(Refusal::unknown(format!("no machine '{}' is linked now; 'dirsync peers' names them", shown(named)))),
         _ => Err(Refusal::unknown("several machines are called so; give the first digits of the id")),

@@ -43,7 +43,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Ask the dirsyncd of a folder: how it is, what it did, and to bring back what it replaced.
 ///
@@ -391,7 +391,11 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
         }
         found => found?,
     };
-    let mut client = place.folder.connect().await?;
+    let began = Instant::now();
+    let mut client = match command {
+        Command::Wait { timeout, .. } => wait::connect(&place.folder, timeout).await?,
+        _ => place.folder.connect().await?,
+    };
     match command {
         Command::Status { watch: true, .. } => watch::watch(&mut client, json).await,
         Command::Status { watch: false, check } => {
@@ -483,7 +487,7 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
             verify::complaint(&view).map_or(Ok(()), |found| Err(Failure::Suspect(found)))
         }
         Command::Wait { timeout, all } => {
-            let status = wait::wait(&mut client, timeout, all).await?;
+            let status = wait::wait(&mut client, began, timeout, all).await?;
             say(json, &status, |_| String::new())
         }
         Command::Held => {

@@ -4,7 +4,8 @@
 //! engine's affair).
 
 use super::{Failure, show};
-use crate::client::Client;
+use crate::client::absent::{Absence, AbsenceKind};
+use crate::client::{Client, ClientError, Folder};
 use crate::humanize::{counted, listed};
 use crate::views::condition;
 use crate::views::status::StatusView;
@@ -24,8 +25,28 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
 }
 
-pub(super) async fn wait(client: &mut Client, timeout: Option<Duration>, all: bool) -> Result<StatusView, Failure> {
+/// A daemon that is starting is waited for as well.
+pub(super) async fn connect(folder: &Folder, timeout: Option<Duration>) -> Result<Client, ClientError> {
     let began = Instant::now();
+    loop {
+        match folder.connect().await {
+            Err(ClientError::NoDaemon(Absence { kind: AbsenceKind::StartsOrStops { .. }, .. }))
+                if timeout.is_none_or(|timeout| began.elapsed() < timeout) =>
+            {
+                tokio::time::sleep(LONGEST_PAUSE).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+/// `began`: when the person began to wait.
+pub(super) async fn wait(
+    client: &mut Client,
+    began: Instant,
+    timeout: Option<Duration>,
+    all: bool,
+) -> Result<StatusView, Failure> {
     let mut pause = FIRST_PAUSE;
     loop {
         let status: StatusView = client.get("/v1/status", &[]).await?;

@@ -4,6 +4,7 @@ use crate::common::machine::{start_all, text_of, wait_linked};
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, read, write};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 fn succeeds(machine: &Machine, args: &[&str]) -> String {
     let out = machine.cli(args);
@@ -97,4 +98,25 @@ fn a_limit_at_the_start_goes_before_the_one_that_was_set() {
     assert!(succeeds(&a, &["limit"]).contains("2.0 MiB"));
     let refused = a.cli(&["limit", "1K"]);
     assert_eq!(refused.status.code(), Some(2), "{}", text_of(&refused));
+}
+
+#[test]
+fn who_waits_for_a_daemon_that_is_starting_waits_for_its_start_too() {
+    let machine = Group::new().machine("a");
+    machine.start();
+    machine.stop();
+    // As a daemon that has the folder and does not listen yet.
+    let lock = machine.at(".dirsync/lock");
+    let mut starting = Command::new("flock").arg(&lock).arg("cat").stdin(Stdio::piped()).spawn().expect("flock");
+    eventually("the folder is had", PATIENCE, || {
+        let said = text_of(&machine.cli(&["status"]));
+        if said.contains("starting or stopping") { Ok(()) } else { Err(said) }
+    });
+    let began = Instant::now();
+    let in_vain = machine.cli(&["wait", "--timeout", "1"]);
+    assert_eq!(in_vain.status.code(), Some(1), "{}", text_of(&in_vain));
+    assert!(began.elapsed() >= Duration::from_secs(1), "it gave up after {:?}", began.elapsed());
+    drop(starting.stdin.take());
+    starting.wait().expect("it is ours");
+    assert!(text_of(&machine.cli(&["wait", "--timeout", "60"])).contains("no daemon is running"), "none is to come");
 }

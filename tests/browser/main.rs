@@ -12,7 +12,8 @@ mod visit;
 
 use crate::visit::{Visit, page_is_tried};
 use common::disk::{path_text, peek, run};
-use common::machine::{free_tcp_port, wait_linked};
+use common::machine::wait_linked;
+use common::ports::free_tcp_port;
 use common::{Group, Machine, PATIENCE, converge, eventually, noise, read, remove, write};
 
 /// A machine with a page, and another one, linked.
@@ -177,6 +178,7 @@ fn ignore_patterns_are_tried_and_saved_and_the_folder_scanned_on_the_page() {
         for n in 0..30 {
             write(machine.at(&format!("build/f{n}")), "12345");
         }
+        write(machine.at("kept"), "1");
     });
     converge(&[&a, &b]);
     let visit = Visit::of(&a);
@@ -205,10 +207,13 @@ fn ignore_patterns_are_tried_and_saved_and_the_folder_scanned_on_the_page() {
     visit.click("#dialog-actions button", "Set");
     visit.until("facts", "2.0 MiB/s");
     // Another machine changes them while someone types here.
-    visit.enter("ignores-text", "mine\n");
+    visit.enter("ignores-text", "kept\n");
     write(b.at(".dirsyncignore"), "theirs\n");
     visit.until("ignores-trouble", "were changed meanwhile");
     visit.click("#ignores button", "Save");
+    visit.until("ignores-trouble", "Revert shows the new text");
+    // What the text would change, which is asked meanwhile, leaves the refusal where it is.
+    visit.until("ignores-summary", "1 path (1 B) would not be synced any more");
     visit.until("ignores-trouble", "Revert shows the new text");
     assert_eq!(read(a.at(".dirsyncignore")), b"theirs\n");
     visit.click("#ignores button", "Revert");

@@ -11,6 +11,10 @@ let written = null;
 let tag = null;
 let timer = null;
 let asking = null;
+/** Why saving was refused: until something else is typed. */
+let refused = "";
+/** The patterns are others' by now, and what was typed here starts from older ones. */
+let isStale = false;
 
 const area = () => at("ignores-text");
 const isChanged = () => written !== null && area().value !== written;
@@ -24,6 +28,8 @@ export function startIgnores() {
   }, { rootMargin: "400px" });
   seen.observe(at("ignores"));
   area().addEventListener("input", () => {
+    refused = "";
+    trouble();
     buttons();
     clearTimeout(timer);
     timer = setTimeout(preview, REST_MS);
@@ -39,9 +45,8 @@ export function ignoresChanged(path) {
   }
   if (isChanged()) {
     get("/ignores").then(({ text }) => {
-      if (text !== written && text !== area().value) {
-        trouble("The patterns were changed meanwhile, elsewhere. Revert shows the new ones.");
-      }
+      isStale = text !== written && text !== area().value;
+      trouble();
     }, () => {});
   } else {
     read(false);
@@ -59,14 +64,15 @@ async function read(meant) {
     if (area().value !== value.text) {
       area().value = value.text;
     }
-    trouble("");
+    [refused, isStale] = ["", false];
     badLines(value.bad);
     say("ignores-by", value.exists ? `${value.machine ? `Last changed by ${value.machine}. ` : ""}It is synced as a file.`
       : "There is no such file yet; saving makes it.");
     at("ignores-result").hidden = true;
   } catch (why) {
-    trouble(why.message);
+    refused = why.message;
   }
+  trouble();
   buttons();
 }
 
@@ -83,13 +89,15 @@ async function save() {
     written = text;
     asking?.abort();
     clearTimeout(timer);
-    trouble("");
+    [refused, isStale] = ["", false];
     badLines([]);
     at("ignores-result").hidden = true;
     notice("The patterns are saved, and go to the other machines.");
   } catch (why) {
-    trouble(why.status === 412 ? `${why.message}: Revert shows the new text; copy yours first.` : why.message);
+    isStale ||= why.status === 412;
+    refused = why.status === 412 ? `${why.message}: Revert shows the new text; copy yours first.` : why.message;
   }
+  trouble();
   buttons();
 }
 
@@ -99,7 +107,6 @@ async function preview() {
   asking = mine;
   at("ignores-result").hidden = !isChanged();
   if (!isChanged()) {
-    trouble("");
     return;
   }
   say("ignores-summary", "Looking what this would change …");
@@ -115,7 +122,6 @@ async function preview() {
 }
 
 function show({ newly_ignored: less, newly_synced: more, bad, seen, cut }) {
-  trouble("");
   badLines(bad);
   const said = [];
   if (less.paths > 0) {
@@ -145,7 +151,8 @@ function badLines(bad) {
     el("li", {}, `Line ${line} is no pattern: `, named(text), ` (${why})`));
 }
 
-function trouble(text) {
-  at("ignores-trouble").hidden = text === "";
-  say("ignores-trouble", text);
+function trouble() {
+  const stale = isStale ? "The patterns were changed meanwhile, elsewhere. Revert shows the new ones." : "";
+  at("ignores-trouble").hidden = refused === "" && stale === "";
+  say("ignores-trouble", refused || stale);
 }

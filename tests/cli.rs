@@ -12,6 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Plain, Stdio};
 use tempfile::TempDir;
 
+#[path = "common/ports.rs"]
+mod ports;
+
+use ports::free_udp_port;
+
 const DIGITS: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 struct Bench {
@@ -69,12 +74,6 @@ impl Bench {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
     }
-}
-
-/// A UDP port that nobody had a moment ago, so that two runs at once do not meet.
-fn free_udp_port() -> String {
-    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).expect("a free port");
-    socket.local_addr().expect("its address").port().to_string()
 }
 
 struct Daemon {
@@ -204,7 +203,7 @@ fn an_option_before_a_subcommand_of_conflicts_is_an_option() {
 fn a_daemon_answers_refuses_a_second_one_and_stops_as_asked() {
     let bench = Bench::new();
     fs::write(bench.path("data/f"), "content").unwrap();
-    let port = &free_udp_port();
+    let port = &free_udp_port().to_string();
     let daemon = bench.start(port);
     for part in ["dirsyncd 0.", &bench.path("data"), "device ", "'alpha'", "TCP port ", port, &bench.path("state")] {
         assert!(daemon.first.contains(part), "{part}: {}", daemon.first);
@@ -250,7 +249,7 @@ fn a_name_is_taken_as_it_is_printed_and_a_path_says_why_it_is_as_it_is() {
         0,
     )
     .unwrap();
-    let daemon = bench.start(&free_udp_port());
+    let daemon = bench.start(&free_udp_port().to_string());
     assert_eq!(bench.dirsync(&["wait", "--timeout", "20"]).0, 0);
     let printed = bench
         .dirsync(&["ls"])

@@ -3,7 +3,7 @@
 
 use crate::client::{WebAddress, answer_of, serve_bytes};
 use crate::common::disk::path_text;
-use crate::common::machine::free_tcp_port;
+use crate::common::ports::free_tcp_port;
 use crate::common::{Group, PATIENCE, eventually, write};
 use crate::table::{self, NO_LIMIT, mib, spread};
 use std::io::{Read, Write};

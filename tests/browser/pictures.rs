@@ -6,7 +6,8 @@
 //! DIRSYNC_EXTREMES=/tmp/page cargo test --test browser pictures
 //! ```
 
-use crate::common::machine::{free_tcp_port, wait_linked};
+use crate::common::machine::wait_linked;
+use crate::common::ports::free_tcp_port;
 use crate::common::{Group, converge, noise, start_all, write};
 use crate::visit::{Visit, address, page_is_tried};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //!
 //! The browser is asked by WebDriver (W3C), of which this takes six commands.
 
-use crate::common::machine::free_tcp_port;
+use crate::common::ports::free_tcp_port;
 use crate::common::{Machine, PATIENCE, eventually, skipped};
 use serde_json::{Value, json};
 use std::fs::File;

@@ -4,15 +4,15 @@
 //! Children are killed when dropped; when a test fails, each machine's log is shown.
 
 use super::disk::{chmod, path_text, write};
+use super::ports::free_udp_port;
 use super::tree::Tree;
 use super::{PATIENCE, eventually};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::fs::{self, OpenOptions};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -392,25 +392,6 @@ pub fn find_line(text: &str, words: &[&str]) -> Option<String> {
 
 pub fn text_of(out: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
-}
-
-/// A TCP port that was free a moment ago.
-pub fn free_tcp_port() -> u16 {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    socket.local_addr().expect("its address").port()
-}
-
-/// A UDP port below the ephemeral range that no other test of this process got, and nobody has
-/// bound.
-fn free_udp_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    loop {
-        let count = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 10_000 + (std::process::id().wrapping_mul(131) + count) % 20_000;
-        if UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port as u16)).is_ok() {
-            return port as u16;
-        }
-    }
 }
 
 fn random_secret() -> String {

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod disk;
 pub mod lan;
 pub mod machine;
+pub mod ports;
 pub mod requests;
 pub mod tls;
 pub mod tree;

@@ -8,7 +8,8 @@
 mod common;
 mod member;
 
-use common::machine::{find_line, free_tcp_port, text_of, wait_linked};
+use common::machine::{find_line, text_of, wait_linked};
+use common::ports::free_tcp_port;
 use common::requests::ask;
 use common::{Group, Machine, PATIENCE, eventually, noise, pace, read, wait_equal, write};
 use dirsyncd::engine::api::digest::entry_hash;

@@ -1,7 +1,8 @@
 //! Who is let in by an invitation code, and what strangers, impostors and machines in the middle
 //! get out of it.
 
-use super::machine::{Machine, free_udp_port, logged};
+use super::machine::{Machine, logged};
+use super::ports::free_udp_port;
 use dirsyncd::engine::api::map_index::MapIndex;
 use dirsyncd::engine::{Event, GroupState};
 use dirsyncd::io::net::greeting::{self, GreetError, Role, Secured};

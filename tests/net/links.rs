@@ -1,6 +1,7 @@
 //! Who is let in, by which link, and what ends it.
 
-use super::machine::{Machine, SOON, free_udp_port, logged, member, message, pair, state};
+use super::machine::{Machine, SOON, logged, member, message, pair, state};
+use super::ports::{free_tcp_port, free_udp_port};
 use dirsyncd::engine::{Action, Event};
 use dirsyncd::io::net::greeting::GreetError;
 use dirsyncd::io::net::mesh::Listen;
@@ -10,10 +11,6 @@ use dirsyncd::wire::packet::PROTOCOL;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-fn free_tcp_port() -> u16 {
-    std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port()
-}
 
 #[test]
 fn two_that_hear_each_other_link_once_and_talk() {

@@ -1,6 +1,7 @@
 //! A daemon's network without the daemon: staging in memory or on a disk, a folder that serves, and
 //! what was logged.
 
+use super::ports::free_udp_port;
 use bytes::Bytes;
 use dirsyncd::engine::{Action, Event, FetchError, LinkId, ServedFile, StageId, Stat, StatKind};
 use dirsyncd::io::fs::delta::Deltas;
@@ -256,10 +257,6 @@ pub fn served_file(folder: &Path, name: &str, content: ContentId) -> ServedFile 
         mode: Mode::of(meta.mode()),
     };
     ServedFile { path: SyncPath::new(name).unwrap(), stat, content, size: meta.len(), kept: None }
-}
-
-pub fn free_udp_port() -> u16 {
-    std::net::UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Two machines, the second of which dials the first, and their links.

@@ -6,5 +6,7 @@ mod hostile;
 mod joining;
 mod links;
 mod machine;
+#[path = "../common/ports.rs"]
+mod ports;
 mod presence;
 mod transfers;

@@ -1,6 +1,7 @@
 //! What strangers do with presence, and how soon members find each other in spite of it.
 
-use super::machine::{Machine, free_udp_port, logged, logged_often};
+use super::machine::{Machine, logged, logged_often};
+use super::ports::free_udp_port;
 use dirsyncd::io::store::secret::Secret;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

@@ -2,7 +2,8 @@
 //! wrong command line, 1 for what is wrong with the machine.
 
 use crate::common::disk::{chmod, copy_program, give_to, path_text, run};
-use crate::common::machine::{Refusal, free_tcp_port, wait_linked};
+use crate::common::machine::{Refusal, wait_linked};
+use crate::common::ports::free_tcp_port;
 use crate::common::{Group, Machine, converge, is_root, noise, pace, read, write};
 use std::fs;
 use std::io::Read;

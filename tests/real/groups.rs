@@ -2,7 +2,8 @@
 
 use crate::common::disk::path_text;
 use crate::common::lan::Lan;
-use crate::common::machine::{free_tcp_port, wait_linked};
+use crate::common::machine::wait_linked;
+use crate::common::ports::free_tcp_port;
 use crate::common::{
     Group, Machine, PATIENCE, converge, eventually, is_root, noise, pace, read, remove, start_all, write,
 };

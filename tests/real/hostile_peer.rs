@@ -1,7 +1,8 @@
 //! Whoever reaches the TCP port without the secret: garbage, oversize, silence, crowds. Members go
 //! on, memory stays (P6, P9).
 
-use crate::common::machine::{free_tcp_port, wait_linked};
+use crate::common::machine::wait_linked;
+use crate::common::ports::free_tcp_port;
 use crate::common::tls::with_anyone;
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, wait_equal, write};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};

@@ -3,7 +3,8 @@
 
 use crate::common::clock::{library, set, unhinge};
 use crate::common::disk::{copy_tree, path_text, run, set_mtime};
-use crate::common::machine::{find_line, free_tcp_port, text_of, wait_linked};
+use crate::common::machine::{find_line, text_of, wait_linked};
+use crate::common::ports::free_tcp_port;
 use crate::common::volume::Small;
 use crate::common::{
     Group, Machine, PATIENCE, converge, eventually, is_root, noise, pace, read, remove, start_all, write,

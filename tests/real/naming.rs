@@ -1,6 +1,7 @@
 //! What `dirsync status` names: uploads, addresses that lead nowhere, history's size.
 
-use crate::common::machine::{free_tcp_port, text_of, wait_linked};
+use crate::common::machine::{text_of, wait_linked};
+use crate::common::ports::free_tcp_port;
 use crate::common::{Group, PATIENCE, converge, eventually, noise, write};
 
 #[test]

@@ -453,6 +453,26 @@ fn a_folder_that_was_synced_by_hand_goes_on_with_its_state_in_a_unit() {
 }
 
 #[test]
+fn manual_pages_and_completions_need_no_folder_and_no_daemon() {
+    let bench = Bench::new();
+    let run = |words: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_dirsync")).args(words).current_dir("/").output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8([out.stdout, out.stderr].concat()).unwrap())
+    };
+    let (code, said) = run(&["man", "--dir", &bench.path("man")]);
+    assert!(code == 0 && said.contains(" pages are in "), "{said}");
+    let page = fs::read_to_string(bench.path("man/man8/dirsyncd.8")).unwrap();
+    assert_eq!(run(&["man", "dirsyncd"]), (0, page));
+    assert!(Path::new(&bench.path("man/man1/dirsync-conflicts-keep.1")).exists());
+    let (code, said) = run(&["man", "nothing"]);
+    assert!(code == 2 && said.contains("there is no command 'nothing'"), "{said}");
+    let (code, said) = run(&["man", "--dir", "/proc/none"]);
+    assert!(code == 1 && said.starts_with("dirsync: '/proc/none"), "{said}");
+    let (code, said) = run(&["completions", "bash", "dirsyncd"]);
+    assert!(code == 0 && said.contains("complete -F _dirsyncd"), "{said}");
+}
+
+#[test]
 fn both_explain_themselves() {
     for (binary, parts) in [
         (

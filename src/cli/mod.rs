@@ -12,6 +12,7 @@ mod install;
 mod invite;
 mod leave;
 mod list;
+mod manual;
 mod membership;
 mod orders;
 mod passphrase;
@@ -99,6 +100,8 @@ enum MachineCommand {
     Identity(identity::IdentityCommand),
     /// Stop a folder's unit and remove it; the folder and its state stay
     Uninstall(install::UninstallArgs),
+    #[command(flatten)]
+    Manual(manual::ManualCommand),
 }
 
 #[derive(Subcommand, Debug)]
@@ -364,6 +367,7 @@ pub async fn run(args: CliArgs) -> ExitCode {
 async fn dispatch(args: CliArgs) -> Result<(), Failure> {
     match args.command {
         CliCommand::OfFolder(command) => ask(args.directory, args.json, command).await,
+        CliCommand::OfMachine(MachineCommand::Manual(command)) => manual::run(args.json, command),
         CliCommand::OfMachine(MachineCommand::Folders { all }) => {
             let view = folders::view(&survey(folders::PATIENCE).await, all);
             say(args.json, &view, |view| folders::folders(view, rustix::process::geteuid().is_root()))

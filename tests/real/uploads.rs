@@ -4,11 +4,12 @@
 use crate::common::disk::peek;
 use crate::common::requests::{Reply, Wire, ask, reply, send, socket, wait_known};
 use crate::common::volume::Small;
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noise, write};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noise, set_mtime, write};
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 fn target(path: &str, content: &[u8]) -> String {
     format!("content/{path}?blake3={}", blake3::hash(content))
@@ -233,6 +234,41 @@ fn what_is_not_as_it_was_said_changes_nothing() {
     assert_eq!(done.code, 200, "{}", done.text());
     assert_eq!(peek(a.at("f")).as_deref(), Some(&new[..]));
     assert!(a.history().contains(&b"of a user".to_vec()));
+}
+
+#[test]
+fn a_history_that_may_take_no_more_is_said_and_nothing_is_lost() {
+    if !is_root("a_history_that_may_take_no_more_is_said_and_nothing_is_lost") {
+        return;
+    }
+    let group = Group::new();
+    let a = group.machine("a");
+    let _disk = Small::new(&a.dir, 32 << 10);
+    // What is older than a day is kept for a day.
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let old = since_1970.as_secs().cast_signed() - 48 * 3600;
+    let (names, content) = ((0..16).map(|n| format!("f{n}")).collect::<Vec<_>>(), noise(8, 300 << 10));
+    for name in &names {
+        write(a.at(name), &content);
+        set_mtime(a.at(name), old, 0);
+    }
+    a.start();
+    a.wait_own_idle();
+    let delete = |name: &String| ask(&a, "DELETE", &format!("content/{name}"), &[]);
+    let (refused, deleted) = names.split_last().expect("16");
+    for name in deleted {
+        // As soon as history is judged, no more of them go.
+        let code = delete(name).code;
+        assert!(code == 200 || code == 507, "{code}");
+    }
+    // At its start a daemon judges it.
+    a.stop();
+    a.start();
+    a.wait_own_idle();
+    delete(refused).refuses(507, "history is full");
+    let new = noise(9, 1000);
+    put(&a, &target(refused, &new), &new, &[]).refuses(507, "history is full");
+    assert!(peek(a.at(refused)) == Some(content));
 }
 
 #[test]

@@ -127,6 +127,8 @@ pub enum Cause {
     Denied,
     /// This file system cannot hold such a name.
     Name,
+    /// History may take no more, and none of it may go yet.
+    HistoryFull,
     Other,
 }
 

@@ -204,7 +204,7 @@ impl History {
             "'{path}' is not replaced or deleted for now: history is full ({held} of {quota}) of what stood a day ago and \
              was replaced since, or was let go by a confirmation, which is kept for a day; if you do not need it, delete it from .dirsync/history"
         );
-        Err(Trouble { cause: Cause::Other, text })
+        Err(Trouble { cause: Cause::HistoryFull, text })
     }
 
     /// Something came in under this name, which takes this much (bytes).

@@ -20,7 +20,7 @@ pub fn trouble(doing: &str, path: Option<&SyncPath>, e: Errno) -> Trouble {
         Cause::Other if matches!(e, Errno::MFILE | Errno::NFILE) => {
             "; raise the limit of open files (ulimit -n, or LimitNOFILE=)"
         }
-        Cause::Other => "",
+        Cause::HistoryFull | Cause::Other => "",
     };
     let why = text::escape(std::io::Error::from(e).to_string().as_bytes());
     Trouble { cause, text: format!("cannot {doing} {subject}: {why}{way_out}") }

@@ -77,69 +77,72 @@ pub struct IncomingUpload {
     name: String,
     target: Target,
     received: u64,
-    hasher: UploadHasher,
+    hashers: Vec<UploadHasher>,
     _bulk: Option<Bulk>,
 }
 
-/// Hashes what comes, beside the writing. What an earlier request brought is read in the end.
+/// Hashes what comes by one algorithm, beside the writing. What an earlier request brought is read
+/// in the end.
 #[derive(Clone)]
-pub struct UploadHasher(Arc<Mutex<UploadSums>>);
+pub struct UploadHasher(Arc<Mutex<UploadSum>>);
 
-struct UploadSums {
+struct UploadSum {
     /// From the beginning on (bytes).
     hashed: u64,
-    content: blake3::Hasher,
-    /// Where that was announced, and what it is to be.
-    sha256: Option<(Box<dyn Context>, [u8; 32])>,
+    algorithm: Algorithm,
+}
+
+enum Algorithm {
+    Blake3(Box<blake3::Hasher>),
+    Sha256(Box<dyn Context>),
 }
 
 impl UploadHasher {
-    fn new(announced: AnnouncedHash) -> Self {
-        Self(Arc::new(Mutex::new(UploadSums::new(announced))))
+    fn new(algorithm: Algorithm) -> Self {
+        Self(Arc::new(Mutex::new(UploadSum { hashed: 0, algorithm })))
+    }
+
+    /// BLAKE3, by which the content goes here, and what was announced, if that is another one.
+    fn all(announced: AnnouncedHash) -> Vec<Self> {
+        let sha256 = || {
+            let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
+            Some(Algorithm::Sha256(suite.common.hash_provider.start()))
+        };
+        let announced = if let AnnouncedHash::Sha256(_) = announced { sha256() } else { None };
+        let own = Algorithm::Blake3(Box::default());
+        std::iter::once(own).chain(announced).map(Self::new).collect()
     }
 
     /// `bytes` lie at `offset`.
     pub fn update(&self, offset: u64, bytes: &[u8]) {
-        let mut sums = self.lock();
-        if sums.hashed == offset {
-            sums.update(bytes);
+        let mut sum = self.lock();
+        if sum.hashed == offset {
+            sum.hashed += bytes.len() as u64;
+            match &mut sum.algorithm {
+                Algorithm::Blake3(hasher) => drop(hasher.update(bytes)),
+                Algorithm::Sha256(context) => context.update(bytes),
+            }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, UploadSums> {
+    fn hashed(&self) -> u64 {
+        self.lock().hashed
+    }
+
+    fn finish(&self) -> AnnouncedHash {
+        match &self.lock().algorithm {
+            Algorithm::Blake3(hasher) => AnnouncedHash::Blake3(*hasher.finalize().as_bytes()),
+            Algorithm::Sha256(context) => {
+                let mut hash = [0; 32];
+                hash.copy_from_slice(context.fork_finish().as_ref());
+                AnnouncedHash::Sha256(hash)
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UploadSum> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl UploadSums {
-    fn new(announced: AnnouncedHash) -> Self {
-        Self { hashed: 0, content: blake3::Hasher::new(), sha256: sha256(announced) }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        self.hashed += bytes.len() as u64;
-        self.content.update(bytes);
-        if let Some((sha256, _)) = &mut self.sha256 {
-            sha256.update(bytes);
-        }
-    }
-
-    /// Its BLAKE3, if it is what was announced.
-    fn finish(&self, announced: AnnouncedHash) -> Option<ContentId> {
-        let content = *self.content.finalize().as_bytes();
-        let is_it = match (announced, &self.sha256) {
-            (AnnouncedHash::Blake3(due), _) => content == due,
-            (AnnouncedHash::Sha256(_), Some((sha256, due))) => sha256.fork_finish().as_ref() == due,
-            (AnnouncedHash::Sha256(_), None) => false,
-        };
-        is_it.then_some(ContentId(content))
-    }
-}
-
-fn sha256(announced: AnnouncedHash) -> Option<(Box<dyn Context>, [u8; 32])> {
-    let AnnouncedHash::Sha256(due) = announced else { return None };
-    let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
-    Some((suite.common.hash_provider.start(), due))
 }
 
 impl UploadKey {
@@ -186,11 +189,11 @@ impl Uploads {
         match checked {
             Ok((file, received)) => {
                 let target = Target::new(file, key.size, self.root.staging(), &name);
-                let hasher = UploadHasher::new(key.hash);
+                let hashers = UploadHasher::all(key.hash);
                 // A `syncfs` would wait for all of it.
                 let bulk = (key.size > WRITEBACK_BYTES).then(|| self.stage.begin_bulk());
                 let uploads = Arc::clone(self);
-                Ok(IncomingUpload { uploads, key, name, target, received, hasher, _bulk: bulk })
+                Ok(IncomingUpload { uploads, key, name, target, received, hashers, _bulk: bulk })
             }
             Err(why) => {
                 self.lock().remove(&name);
@@ -244,14 +247,14 @@ impl IncomingUpload {
     pub fn begin_anew(&mut self) -> Result<(), UploadError> {
         self.target.file().set_len(0).map_err(|e| self.disk(&e))?;
         self.received = 0;
-        *self.hasher.lock() = UploadSums::new(self.key.hash);
+        self.hashers = UploadHasher::all(self.key.hash);
         Ok(())
     }
 
-    /// To be given all that is written, at its offset, by the time that it is verified. What it was
-    /// not given is read then.
-    pub fn hasher(&self) -> UploadHasher {
-        self.hasher.clone()
+    /// Each is to be given all that is written, at its offset, by the time that it is verified.
+    /// What it was not given is read then.
+    pub fn hashers(&self) -> Vec<UploadHasher> {
+        self.hashers.clone()
     }
 
     /// Whether there is room for the rest. Where nothing came yet, nothing stays of it.
@@ -286,14 +289,19 @@ impl IncomingUpload {
     pub fn verify(&self) -> Result<ContentId, UploadError> {
         let file = self.target.file();
         file.sync_all().map_err(|e| self.disk(&e))?;
-        let mut sums = self.hasher.lock();
-        let mut part = vec![0; PART_BYTES.min(self.key.size - sums.hashed) as usize];
-        while sums.hashed < self.key.size {
-            let part = &mut part[..(self.key.size - sums.hashed).min(PART_BYTES) as usize];
-            file.read_exact_at(part, sums.hashed).map_err(|e| self.disk(&e))?;
-            sums.update(part);
+        let least = || self.hashers.iter().map(UploadHasher::hashed).min().unwrap_or_default();
+        let mut part = vec![0; PART_BYTES.min(self.key.size - least()) as usize];
+        while least() < self.key.size {
+            let at = least();
+            let part = &mut part[..(self.key.size - at).min(PART_BYTES) as usize];
+            file.read_exact_at(part, at).map_err(|e| self.disk(&e))?;
+            // One that is further on takes its rest once the others are there.
+            self.hashers.iter().for_each(|hasher| hasher.update(at, part));
         }
-        sums.finish(self.key.hash).ok_or_else(|| {
+        let sums: Vec<_> = self.hashers.iter().map(UploadHasher::finish).collect();
+        let content =
+            sums.iter().find_map(|sum| if let AnnouncedHash::Blake3(hash) = sum { Some(*hash) } else { None });
+        content.filter(|_| sums.contains(&self.key.hash)).map(ContentId).ok_or_else(|| {
             self.discard();
             UploadError::OtherHash
         })
@@ -351,6 +359,10 @@ mod tests {
         UploadKey { path: SyncPath::new(path).unwrap(), hash, size: content.len() as u64 }
     }
 
+    fn feed(upload: &IncomingUpload, offset: u64, bytes: &[u8]) {
+        upload.hashers().iter().for_each(|hasher| hasher.update(offset, bytes));
+    }
+
     fn staged(home: &TempDir) -> Vec<String> {
         let names = std::fs::read_dir(home.path().join(".dirsync/staging")).unwrap();
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -388,16 +400,16 @@ mod tests {
         let content = b"0123456789";
         let open = || uploads.open(key("f", content)).unwrap();
         let mut upload = open();
-        upload.hasher().update(0, b"0123");
+        feed(&upload, 0, b"0123");
         upload.write(b"0123").unwrap();
         drop(upload);
         let mut upload = open();
-        upload.hasher().update(4, b"456789");
+        feed(&upload, 4, b"456789");
         upload.write(b"456789").unwrap();
         assert_eq!(upload.verify().unwrap(), ContentId::of(content), "another request began it");
         for (hashed, is_it) in [(&b"01234"[..], true), (content, true), (b"0x", false)] {
             upload.begin_anew().unwrap();
-            upload.hasher().update(0, hashed);
+            feed(&upload, 0, hashed);
             upload.write(content).unwrap();
             assert_eq!(upload.verify().is_ok(), is_it, "{hashed:?}");
         }

@@ -22,10 +22,11 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::task::JoinHandle;
@@ -126,8 +127,7 @@ impl ContentBody {
 impl PartReader {
     fn next(&mut self) -> io::Result<Bytes> {
         let length = (self.range.end - self.range.start).min(PART_BYTES);
-        let mut part = vec![0; length as usize];
-        self.file.read_exact_at(&mut part, self.range.start)?;
+        let part = read_exact(&self.file, length as usize, self.range.start)?;
         self.range.start += length;
         let now = beneath::facts(&self.file)?.stat;
         if (now.size, now.mtime) != (self.stat.size, self.stat.mtime) {
@@ -141,6 +141,21 @@ impl PartReader {
         }
         Ok(part.into())
     }
+}
+
+/// Into memory that nobody has to fill with zeros first.
+fn read_exact(file: &File, length: usize, offset: u64) -> io::Result<Vec<u8>> {
+    let mut part = Vec::with_capacity(length);
+    while part.len() < length {
+        let at = offset + part.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut part), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    part.truncate(length);
+    Ok(part)
 }
 
 impl HttpBody for ContentBody {
@@ -191,6 +206,7 @@ mod tests {
     use axum::body::to_bytes;
     use axum::http::HeaderMap;
     use std::io::Write;
+    use std::os::unix::fs::FileExt;
 
     fn found(bytes: &[u8]) -> (FoundContent, File) {
         let mut file = tempfile::tempfile().unwrap();

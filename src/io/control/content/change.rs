@@ -121,7 +121,7 @@ pub(super) fn refusal(why: RestoreError, is_conditional: bool) -> Refusal {
     let text = why.to_string();
     match why {
         RestoreError::Busy(path) if is_conditional => changed(&path),
-        RestoreError::Disk(trouble) if trouble.cause == Cause::NoSpace => {
+        RestoreError::Disk(trouble) if matches!(trouble.cause, Cause::NoSpace | Cause::HistoryFull) => {
             Refusal::new(StatusCode::INSUFFICIENT_STORAGE, text)
         }
         RestoreError::Disk(_) => Refusal::from(io::Error::other(text)),

@@ -249,18 +249,19 @@ impl PartWriter {
     }
 }
 
-/// Two threads, as the disk and the hashes take their time. The buffer comes back empty.
+/// A thread for the disk, and one for each hash. The buffer comes back empty.
 async fn write_part(upload: IncomingUpload, part: Buffer) -> Result<(IncomingUpload, Buffer), Refusal> {
-    let (hasher, offset, part) = (upload.hasher(), upload.received(), Arc::new(part));
-    let same = Arc::clone(&part);
-    let hashing = blocking(move || {
-        hasher.update(offset, same.bytes());
-        Ok(())
+    let (offset, part) = (upload.received(), Arc::new(part));
+    let hashing = upload.hashers().into_iter().map(|hasher| {
+        let same = Arc::clone(&part);
+        tokio::task::spawn_blocking(move || hasher.update(offset, same.bytes()))
     });
+    let hashing: Vec<_> = hashing.collect();
     let same = Arc::clone(&part);
-    let writing = working(upload, move |upload| upload.write(same.bytes()));
-    let (hashed, written) = tokio::join!(hashing, writing);
-    hashed?;
+    let written = working(upload, move |upload| upload.write(same.bytes())).await;
+    for hashed in hashing {
+        hashed.await.map_err(|_| broke_off())?;
+    }
     let mut part = Arc::into_inner(part).ok_or_else(broke_off)?;
     part.clear();
     Ok((written?, part))

@@ -67,6 +67,12 @@ pub(super) fn status(status: &StatusView) -> String {
         let most = status.history_limit_bytes.map_or(String::new(), |limit| format!(" of at most {}", bytes(limit)));
         line("history", format!("{}{most}", bytes(status.history_bytes)));
     }
+    if status.watches.partial {
+        let most = status.watches.most.map_or(String::new(), |most| format!(" of at most {}", count(most)));
+        let text =
+            format!("{} folders are watched{most}; the others are walked every 60 s", count(status.watches.folders));
+        line("watches", format!("{text} (sysctl fs.inotify.max_user_watches)"));
+    }
     if let Some(rate) = status.limit_bytes_a_second {
         line("sends", format!("at most {} a second ('dirsync limit')", bytes(rate)));
     }

@@ -143,6 +143,10 @@ impl World for Shell {
         (load.bytes, quota.map(|quota| quota.bytes).filter(|bytes| *bytes < u64::MAX))
     }
 
+    fn watched(&self) -> (usize, bool) {
+        self.disk.watched()
+    }
+
     fn restore(&self, kept: &KeptFacts) -> io::Result<()> {
         self.disk.history().restore(&kept.name, &kept.path).map_err(io::Error::other)
     }

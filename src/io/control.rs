@@ -340,6 +340,10 @@ pub trait World: Send + Sync {
     fn history_load(&self) -> (u64, Option<u64>) {
         (0, None)
     }
+    /// How many folders are watched, and whether all are.
+    fn watched(&self) -> (usize, bool) {
+        (0, true)
+    }
     /// What the disk has at a path now, if anything can be seen there.
     fn kind_at(&self, path: &SyncPath) -> Option<StatKind>;
     /// For how long the folder's disk has not answered, if that is long.

@@ -78,6 +78,8 @@ pub struct StatusView {
     pub history_bytes: u64,
     #[serde(default)]
     pub history_limit_bytes: Option<u64>,
+    #[serde(default)]
+    pub watches: WatchesView,
     /// Bytes a second that are sent at most, to each machine and to all together.
     #[serde(default)]
     pub limit_bytes_a_second: Option<u64>,
@@ -106,6 +108,17 @@ pub struct StatusView {
     /// As the list has it.
     #[serde(default)]
     pub this_machine: Option<PeerView>,
+}
+
+/// By which the kernel says at once what changes: one a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct WatchesView {
+    /// Folders that are watched.
+    pub folders: u64,
+    /// How many this user may watch, over all programs (`fs.inotify.max_user_watches`).
+    pub most: Option<u64>,
+    /// Some folder is not: it is walked every 60 s instead.
+    pub partial: bool,
 }
 
 /// The API over TCP.

@@ -37,7 +37,7 @@
     uploads: isHostile ? [{ path: path(2), to: machines[2].name, bytes: 4096, size: 99_999_999 }] : [], queued_files: 0, queued_bytes: 0,
     peers: machines.filter((one, n) => n > 0 && one.linked),
     peers_not_reached: isHostile ? [{ address: `${LONG}.example:6000`, reason: "no route", text: "no route to it" }] : [],
-    lacks: [], problems: Array.from({ length: Math.min(1000, wrong) }, (_, n) => problem(n)), history_bytes: 9_876_543_210, history_limit_bytes: 10_000_000_000,
+    lacks: [], problems: Array.from({ length: Math.min(1000, wrong) }, (_, n) => problem(n)), history_bytes: 9_876_543_210, history_limit_bytes: 10_000_000_000, watches: { folders: 1234, most: 65_536, partial: false },
     disk_stalled_s: null, under_way: [], open_conflicts: isHostile ? 3 : kind === "problems" ? 1000 : 0, kept_folders: 0, left_alone: 0, ignored: 1204,
     devices: [], removed: [], this_machine: machines[0],
   };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::DeviceId;
-use crate::views::status::TransferView;
+use crate::views::status::{TransferView, WatchesView};
 use crate::views::status::{UnreachedView, UploadView};
 
 pub(in crate::cli) fn peer(name: &str, state: &str) -> PeerView {
@@ -65,6 +65,7 @@ fn idle() -> StatusView {
         peers_not_reached: Vec::new(),
         history_bytes: 0,
         history_limit_bytes: None,
+        watches: WatchesView::default(),
         limit_bytes_a_second: None,
         disk_stalled_s: None,
         transfers: Vec::new(),

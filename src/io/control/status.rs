@@ -5,7 +5,8 @@
 
 use super::Request;
 use super::answer::{Answer, ApiState, Queried, Refusal};
-use crate::views::status::{DeviceView, PeerView, PeersView, StatusView};
+use crate::io::fs::rlimits;
+use crate::views::status::{DeviceView, PeerView, PeersView, StatusView, WatchesView};
 use crate::views::traffic::TrafficView;
 use axum::Json;
 use axum::extract::{Query, State};
@@ -18,6 +19,8 @@ pub(super) async fn status(State(shared): State<ApiState>) -> Answer<StatusView>
     let mut view = StatusView::new(&shared.about, status, &world.links(), world.disk_stalled());
     view.peers_not_reached = world.unreached().into_iter().map(Into::into).collect();
     (view.history_bytes, view.history_limit_bytes) = world.history_load();
+    let (folders, is_all) = world.watched();
+    view.watches = WatchesView { folders: folders as u64, most: rlimits::most_watches(), partial: !is_all };
     view.limit_bytes_a_second = world.limit();
     Ok(Json(view))
 }

@@ -25,7 +25,7 @@ use crate::views::history::KeptView;
 use crate::views::membership::RemovedView;
 use crate::views::status::{
     DeviceView, EntryView, HttpView, ListedView, LogLine, PathNote, PeerView, StatusView, TransferView, UnreachedView,
-    UploadView,
+    UploadView, WatchesView,
 };
 use crate::wire::condition::Condition;
 use crate::wire::conflict::Sides;
@@ -112,6 +112,7 @@ impl StatusView {
             problems: problems.map(|(path, text)| PathNote { path: path.to_text(), text }).collect(),
             history_bytes: 0,
             history_limit_bytes: None,
+            watches: WatchesView::default(),
             limit_bytes_a_second: None,
             disk_stalled_s: stalled.map(|waited| waited.as_secs()),
             transfers: status.transfers.into_iter().map(TransferView::of).collect(),

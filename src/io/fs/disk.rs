@@ -256,6 +256,11 @@ impl Disk {
         &self.root
     }
 
+    /// How many folders are watched, and whether all are.
+    pub fn watched(&self) -> (usize, bool) {
+        (self.watcher.count(), !self.watcher.is_partial())
+    }
+
     pub fn history(&self) -> Arc<History> {
         Arc::clone(&self.history)
     }

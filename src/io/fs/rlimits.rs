@@ -1,5 +1,5 @@
-//! How many descriptors this process may have. May import nothing of ours. Deliberately not here:
-//! who uses how many.
+//! How many descriptors and watches this process may have. May import nothing of ours. Deliberately
+//! not here: who uses how many.
 
 use rustix::process::{Resource, Rlimit};
 
@@ -13,6 +13,11 @@ pub fn raise_descriptors() {
 /// The soft limit. `None`: there is none.
 pub fn descriptors() -> Option<u64> {
     rustix::process::getrlimit(Resource::Nofile).current
+}
+
+/// Folders that this user may watch, over all programs (`man 7 inotify`).
+pub fn most_watches() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok()?.trim().parse().ok()
 }
 
 /// Of the machine.

@@ -271,6 +271,11 @@ impl Watcher {
         self.shared.is_partial.load(Ordering::Relaxed)
     }
 
+    /// How many folders are watched.
+    pub fn count(&self) -> usize {
+        self.shared.watched().shares().1
+    }
+
     /// A walk of everything begins: it will find out anew what can be watched, and after events
     /// were lost it makes all watches anew.
     pub fn begin_anew(&self) {

@@ -256,6 +256,11 @@ const LOUD = new Set(["conflict", "problem", "halted", "held", "many_deleted", "
   "read_wrongly", "invalid_entries"]);
 const tone = (kind) => (LOUD.has(kind) ? "warn" : "");
 
+function watches({ folders, most, partial }) {
+  const of = most === null ? "" : ` of at most ${number(most)}`;
+  return `${count(folders, "folder", "folders")}${of}${partial ? "; the others are walked every 60 s" : ""}`;
+}
+
 function facts(status) {
   const limit = status.history_limit_bytes === null ? "" : ` of at most ${bytes(status.history_limit_bytes)}`;
   const all = [
@@ -266,6 +271,7 @@ function facts(status) {
     ["Ports", `TCP ${status.listen_port}, UDP ${status.broadcast_port}`],
     ["Role", status.role],
     ["History", bytes(status.history_bytes) + limit],
+    ["Watches", watches(status.watches)],
     ["Rate limit", status.limit_bytes_a_second ? `${bytes(status.limit_bytes_a_second)}/s` : "none"],
     ["Left alone", `${number(status.left_alone)} sockets, fifos and devices`],
   ];

@@ -73,7 +73,7 @@ impl WatchedFolder {
     }
 
     fn count(&self) -> usize {
-        self.watcher.shared.watched().shares().1
+        self.watcher.count()
     }
 
     /// What other instances do takes them a moment.

@@ -6,9 +6,12 @@
 //! here: reading the secret, making folders.
 
 mod code;
+mod config;
+mod given;
 mod http;
 mod place;
 mod preview;
+mod print;
 
 pub use place::{KeptState, SYSTEM_STATES, kept_states, state_dir, state_homes};
 
@@ -17,6 +20,8 @@ use crate::model::{SyncRole, text};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 pub use code::CodeSource;
+pub use config::{ConfigArgs, ConfigError, FOR_ONE_START};
+pub use given::{Given, GivenError};
 pub use http::{HttpArgs, HttpPlace, SocketGroup};
 pub use preview::{PreviewArgs, PreviewForm};
 use std::env;
@@ -44,7 +49,7 @@ const NAME_BYTES: usize = 63;
     name = "dirsyncd",
     version,
     after_help = "Every option can also be given in the environment, as DIRSYNCD_STATE_DIR for --state-dir; what takes no \
-                  value, as 1 or 0.\n\
+                  value, as 1 or 0. --config names a file with options.\n\
                   Exit codes: 0 stopped as asked (SIGTERM, SIGINT), 1 failed, 2 wrong usage."
 )]
 pub struct Args {
@@ -146,6 +151,9 @@ pub struct Args {
     /// $RUST_LOG, or info]
     #[arg(long, value_name = "LEVEL", env = "DIRSYNCD_LOG_LEVEL")]
     pub log_level: Option<String>,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]

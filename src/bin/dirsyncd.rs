@@ -1,9 +1,9 @@
 //! `dirsyncd`: parse, run, exit code. Everything else is in the library.
 
-use clap::Parser;
 use dirsyncd::daemon::RunEnd;
-use dirsyncd::options::{Args, Options};
+use dirsyncd::options::{Given, GivenError, Options};
 use dirsyncd::{daemon, logging};
+use std::env;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -15,14 +15,23 @@ const FAILED: u8 = 1;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let given = match Given::new(env::args_os()) {
+        Ok(given) => given,
+        Err(GivenError::Arguments(why)) => why.exit(),
+        Err(why) => return refuse(USAGE, &why),
+    };
+    let args = &given.args;
     if let Err(why) = logging::init(args.log_format, args.log_level.as_deref()) {
         return refuse(USAGE, &why);
     }
-    let options = match Options::new(args) {
+    let options = match Options::new(args.clone()) {
         Ok(options) => options,
         Err(why) => return refuse(USAGE, &why),
     };
+    if args.config.print_config {
+        print!("{}", given.print(&options));
+        return ExitCode::SUCCESS;
+    }
     if let Some(form) = options.preview {
         return match daemon::preview::print(&options, form) {
             Ok(()) => ExitCode::SUCCESS,

@@ -26,8 +26,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What a unit says by itself, and what is for one start alone.
-const NOT_OF_UNITS: [&str; 5] = ["directory", "moved_from", "join", "preview", "json"];
+/// What a unit says by itself.
+const OF_THE_UNIT: &str = "directory";
 /// A unit is started in `/`.
 const PATHS: [&str; 3] = ["state-dir", "signature-dir", "secret-file"];
 const HEADING: &str = "Options of dirsyncd, for the unit";
@@ -124,7 +124,8 @@ impl DaemonOptions {
 fn daemon_arguments() -> Vec<clap::Arg> {
     let command = Args::command();
     let all = command.get_arguments().filter(|arg| arg.get_env().is_some() && arg.get_long().is_some());
-    all.filter(|arg| !NOT_OF_UNITS.contains(&arg.get_id().as_str())).cloned().collect()
+    let is_of_units = |id: &str| id != OF_THE_UNIT && !options::FOR_ONE_START.contains(&id);
+    all.filter(|arg| is_of_units(arg.get_id().as_str())).cloned().collect()
 }
 
 impl clap::Args for DaemonOptions {

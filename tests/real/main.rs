@@ -10,6 +10,7 @@ mod common;
 mod backup;
 mod bad_input;
 mod clocks;
+mod config;
 mod conflicts;
 mod content;
 mod deciding;

@@ -4,6 +4,7 @@
 //! installed, and `model`. Deliberately not here: arguments and output (`cli/`).
 
 pub mod absent;
+pub mod doctor;
 pub mod identity;
 pub mod survey;
 pub mod web;

@@ -7,6 +7,7 @@
 
 pub mod condition;
 pub mod conflicts;
+pub mod doctor;
 pub mod events;
 pub mod folders;
 pub mod held;

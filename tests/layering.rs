@@ -24,7 +24,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("logging", &["options"]),
     ("daemon", &["model", "wire", "engine", "delta", "io", "options", "humanize"]),
     ("service", &["model", "options", "io"]),
-    ("client", &["model", "views", "io", "options", "service"]),
+    ("client", &["model", "views", "humanize", "io", "options", "service"]),
     ("cli", &["model", "views", "humanize", "client", "options", "logging", "service"]),
     ("bin", &["options", "logging", "daemon", "cli"]),
 ];

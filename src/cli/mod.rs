@@ -4,6 +4,8 @@
 //! views, `io::humanize` and `model`. Deliberately not here: anything that the daemon decides.
 
 mod conflicts;
+mod doctor;
+mod failure;
 mod folders;
 mod follow;
 mod held;
@@ -28,7 +30,6 @@ mod web;
 mod when;
 
 use crate::client::ClientError;
-use crate::client::identity::IdentityError;
 use crate::client::survey::survey;
 use crate::humanize::{count, counted};
 use crate::views::conflicts::DiffView;
@@ -38,6 +39,7 @@ use crate::views::status::{PeerView, StatusView};
 use crate::views::verify::VerifyView;
 use crate::views::why::WhyView;
 use clap::{Parser, Subcommand};
+use failure::Failure;
 use serde::Serialize;
 use serde_json::json;
 use std::ffi::OsString;
@@ -90,6 +92,11 @@ enum MachineCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Look at all that this folder's syncing needs, and say what to do where it lacks that
+    ///
+    /// Ports, broadcasts, clocks, limits, the file system, the disk, the state, the unit. It takes
+    /// some seconds, as it listens for the other machines, and changes nothing.
+    Doctor,
     /// Write, enable and start the systemd unit of a folder: for root at boot, with --user at login
     ///
     /// A folder that was synced by hand stays the same machine: the unit goes on with its state.
@@ -326,31 +333,6 @@ enum Conflicts {
     },
 }
 
-/// Why it was not done.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    #[error("{0}")]
-    Usage(String),
-    #[error("{0}")]
-    Behind(String),
-    #[error("needs attention: {0}")]
-    Attention(String),
-    #[error("{0}")]
-    Suspect(String),
-    #[error("{0}")]
-    Partly(String),
-    #[error("{0}")]
-    Nothing(String),
-    #[error("{0}")]
-    Service(String),
-    #[error("{0}")]
-    Output(#[from] io::Error),
-}
-
 /// Runs one command; says what went wrong on standard error.
 pub async fn run(args: CliArgs) -> ExitCode {
     match dispatch(args).await {
@@ -368,6 +350,7 @@ async fn dispatch(args: CliArgs) -> Result<(), Failure> {
     match args.command {
         CliCommand::OfFolder(command) => ask(args.directory, args.json, command).await,
         CliCommand::OfMachine(MachineCommand::Manual(command)) => manual::run(args.json, command),
+        CliCommand::OfMachine(MachineCommand::Doctor) => doctor::run(args.directory, args.json).await,
         CliCommand::OfMachine(MachineCommand::Folders { all }) => {
             let view = folders::view(&survey(folders::PATIENCE).await, all);
             say(args.json, &view, |view| folders::folders(view, rustix::process::geteuid().is_root()))

@@ -16,6 +16,7 @@ mod content;
 mod deciding;
 mod deleting;
 mod delta;
+mod doctor;
 mod echo;
 mod events;
 mod examples;

@@ -10,7 +10,7 @@ use crate::io::fs::beneath;
 use crate::model::Mode;
 use crate::model::path::PRIVATE_DIR;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Mode as Bits, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Mode as Bits, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use std::fs;
 use std::fs::File;
@@ -31,6 +31,39 @@ const REMOTE: [u64; 7] = [0x0102_1997, 0x00c3_6400, 0x6969, 0x517b, 0xff53_4d42,
 /// Whether an error says that the file system has no such attribute.
 pub fn is_not_kept(e: Errno) -> bool {
     matches!(e, Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL)
+}
+
+/// What makes replacing and copying cheap and whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// Two names in one step.
+    pub exchange: bool,
+    /// Files without a name (`O_TMPFILE`).
+    pub nameless: bool,
+    /// Equal blocks are kept once (`FICLONE`).
+    pub reflink: bool,
+}
+
+/// Tried beside a daemon, with names of their own.
+pub fn abilities(staging: &OwnedFd) -> rustix::io::Result<Abilities> {
+    let names = [format!("doctor-{}-a", std::process::id()), format!("doctor-{}-b", std::process::id())];
+    let clear = || {
+        for name in &names {
+            let _ = rustix::fs::unlinkat(staging, name, AtFlags::empty());
+        }
+    };
+    clear();
+    let tried = (|| {
+        let [one, other] = [beneath::create(staging, &names[0])?, beneath::create(staging, &names[1])?];
+        rustix::io::write(&one, b"dirsync")?;
+        let exchanged = rustix::fs::renameat_with(staging, &names[0], staging, &names[1], RenameFlags::EXCHANGE);
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let nameless = rustix::fs::openat(staging, ".", flags, Bits::RUSR);
+        let reflink = rustix::fs::ioctl_ficlone(&other, &one);
+        Ok(Abilities { exchange: exchanged.is_ok(), nameless: nameless.is_ok(), reflink: reflink.is_ok() })
+    })();
+    clear();
+    tried
 }
 
 pub(super) fn probe(dir: &OwnedFd, staging: &OwnedFd) -> Keeps {

@@ -4,7 +4,9 @@
 //! installed, and `model`. Deliberately not here: arguments and output (`cli/`).
 
 pub mod absent;
+pub mod content;
 pub mod doctor;
+pub mod events;
 pub mod identity;
 pub mod survey;
 pub mod web;
@@ -15,9 +17,12 @@ use crate::model::text;
 use crate::views::status::ErrorView;
 use absent::{Absence, AbsenceKind};
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::Request;
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{HOST, HeaderValue};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -47,8 +52,9 @@ pub enum ClientError {
     Stranger { folder: String, uid: u32 },
     #[error("the daemon of '{folder}' cannot be asked: {why}")]
     Broken { folder: String, why: String },
-    #[error("{0}")]
-    Refused(String),
+    /// With the status of the answer.
+    #[error("{text}")]
+    Refused { code: u16, text: String },
 }
 
 /// More is not read of an answer (bytes): what listens may be anyone's.
@@ -146,9 +152,16 @@ fn is_trusted(listener: u32, ours: u32, owner: u32) -> bool {
     listener == ours || listener == 0 || (ours == 0 && listener == owner)
 }
 
+/// What a request brings along.
+type RequestBody = UnsyncBoxBody<Bytes, io::Error>;
+
+fn whole(bytes: impl Into<Bytes>) -> RequestBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
 /// One connection to a daemon.
 pub struct Client {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<RequestBody>,
     folder: String,
     /// The process that listens, where it can be seen from here.
     pub pid: Option<i32>,
@@ -171,29 +184,40 @@ impl Client {
     pub async fn get<T: DeserializeOwned>(&mut self, path: &str, query: &[(&str, String)]) -> Result<T, ClientError> {
         let query: Vec<_> =
             query.iter().map(|(name, value)| format!("{name}={}", text::percent(value.as_bytes()))).collect();
-        let request = Request::get(format!("{path}?{}", query.join("&"))).body(Full::default());
+        let request = Request::get(format!("{path}?{}", query.join("&"))).body(whole(Bytes::new()));
         self.ask(request.expect("the path is ours and the query is encoded")).await
     }
 
     pub async fn post<T: DeserializeOwned>(&mut self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|why| self.broken(&why))?;
-        let request = Request::post(path).header("content-type", "application/json").body(Full::from(body));
+        let request = Request::post(path).header("content-type", "application/json").body(whole(body));
         self.ask(request.expect("the path is ours")).await
     }
 
-    async fn ask<T: DeserializeOwned>(&mut self, mut request: Request<Full<Bytes>>) -> Result<T, ClientError> {
-        request.headers_mut().insert("host", hyper::header::HeaderValue::from_static("dirsyncd"));
+    async fn ask<T: DeserializeOwned>(&mut self, request: Request<RequestBody>) -> Result<T, ClientError> {
+        let answer = self.send(request).await?;
+        let body = self.all_of(answer).await?;
+        serde_json::from_slice(&body).map_err(|why| self.broken(&why))
+    }
+
+    /// An answer that is no refusal: what comes after its head is still to be read.
+    async fn send(&mut self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, ClientError> {
+        request.headers_mut().insert(HOST, HeaderValue::from_static("dirsyncd"));
         let answer = self.sender.send_request(request).await.map_err(|why| self.broken(&why))?;
-        let done = answer.status().is_success();
-        let body = Limited::new(answer.into_body(), self.answer_bytes).collect().await;
-        let body = body.map_err(|why| self.broken(&why))?.to_bytes();
-        if done {
-            return serde_json::from_slice(&body).map_err(|why| self.broken(&why));
+        let code = answer.status();
+        if code.is_success() || code.is_redirection() {
+            return Ok(answer);
         }
+        let body = self.all_of(answer).await?;
         match serde_json::from_slice::<ErrorView>(&body) {
-            Ok(view) => Err(ClientError::Refused(view.error)),
+            Ok(view) => Err(ClientError::Refused { code: code.as_u16(), text: view.error }),
             Err(why) => Err(self.broken(&why)),
         }
+    }
+
+    async fn all_of(&self, answer: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = Limited::new(answer.into_body(), self.answer_bytes).collect().await;
+        Ok(body.map_err(|why| self.broken(&why))?.to_bytes())
     }
 
     fn broken(&self, why: &dyn Display) -> ClientError {

@@ -40,7 +40,7 @@ pub(super) async fn keep(client: &mut Client, json: bool, path: Option<String>, 
     for path in &paths {
         match client.post::<DecidedView>("/v1/conflicts/keep", &decide(path)).await {
             Ok(view) => decided.push(view),
-            Err(ClientError::Refused(text)) => failed.push(PathNote { path: path.clone(), text }),
+            Err(ClientError::Refused { text, .. }) => failed.push(PathNote { path: path.clone(), text }),
             Err(why) => return Err(why.into()),
         }
     }

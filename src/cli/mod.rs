@@ -6,8 +6,11 @@
 mod conflicts;
 mod doctor;
 mod failure;
+mod file_args;
+mod files;
 mod folders;
 mod follow;
+mod get;
 mod held;
 mod identity;
 mod install;
@@ -17,9 +20,14 @@ mod list;
 mod manual;
 mod membership;
 mod orders;
+mod output;
+mod part_file;
 mod passphrase;
 mod peers;
 mod place;
+mod progress;
+mod put;
+mod reconnect;
 mod rename;
 mod roles;
 mod show;
@@ -40,7 +48,7 @@ use crate::views::verify::VerifyView;
 use crate::views::why::WhyView;
 use clap::{Parser, Subcommand};
 use failure::Failure;
-use serde::Serialize;
+use output::{printable, put, say, say_nothing};
 use serde_json::json;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -304,6 +312,8 @@ enum Command {
     },
     #[command(flatten)]
     Order(orders::OrderCommand),
+    #[command(flatten)]
+    OfFiles(file_args::FileCommand),
 }
 
 #[derive(Subcommand, Debug)]
@@ -515,14 +525,9 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
         }
         Command::Leave { yes } => leave::leave(client, &place.folder, json, yes).await,
         Command::Web { read_only } => web::web(&mut client, json, read_only).await,
+        Command::OfFiles(command) => files::run(client, &place, json, command).await,
         Command::Order(command) => orders::run(&mut client, &place, json, command).await,
     }
-}
-
-/// There was nothing to be done: programs get the answer all the same.
-fn say_nothing<T: Serialize>(json: bool, value: &T, why: String) -> Result<(), Failure> {
-    say(json, value, |_| String::new())?;
-    Err(Failure::Nothing(why))
 }
 
 /// What the definitions of the arguments cannot say.
@@ -542,7 +547,9 @@ fn time(text: Option<String>) -> Result<Option<u64>, Failure> {
 /// A refusal, and what else may have been meant.
 fn with_hint(why: ClientError, hint: Option<String>) -> ClientError {
     match (why, hint) {
-        (ClientError::Refused(text), Some(hint)) => ClientError::Refused(format!("{text} ({hint})")),
+        (ClientError::Refused { code, text }, Some(hint)) => {
+            ClientError::Refused { code, text: format!("{text} ({hint})") }
+        }
         (why, _) => why,
     }
 }
@@ -553,27 +560,6 @@ fn all_restored(view: &RestoredView) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Partly(format!("{} of {} not restored", count(failed), counted(restored + failed, "path", "paths"))))
-}
-
-fn say<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
-    put(json, value, |value| printable(&text(value)))
-}
-
-/// The last defence, as the daemon escapes what is foreign: whoever answers commands no terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
-}
-
-/// Text as it is: whatever is foreign in it must be printable.
-fn put<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    if json {
-        serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
-        writeln!(out)?;
-    } else {
-        out.write_all(text(value).as_bytes())?;
-    }
-    Ok(out.flush()?)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::model::{SyncPath, text};
 use std::borrow::Cow;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -102,6 +103,27 @@ impl CliPlace {
             }
         }
     }
+}
+
+impl CliPlace {
+    /// Whether a folder is meant: one that is there, or is called so.
+    pub(super) fn is_folder(&self, name: &OsStr, path: Option<&str>) -> bool {
+        name.as_bytes().ends_with(b"/") || path.is_none_or(|path| self.on_disk(path).is_some_and(|at| at.is_dir()))
+    }
+
+    /// Where a path is on this disk.
+    pub(super) fn on_disk(&self, path: &str) -> Option<PathBuf> {
+        let path = SyncPath::from_text(path).ok()?;
+        Some(self.folder.path.join(OsStr::from_bytes(path.as_bytes())))
+    }
+}
+
+/// The path of a name in a folder of the synced one.
+pub(super) fn below(dir: Option<&str>, name: &[u8]) -> Result<String, Failure> {
+    let bad =
+        |why: &dyn Display| Failure::Usage(format!("'{}' cannot be in the synced folder: {why}", text::escape(name)));
+    let dir = dir.map(SyncPath::from_text).transpose().map_err(|why| bad(&why))?;
+    SyncPath::join(dir.as_ref(), name).map(|path| path.to_text()).map_err(|why| bad(&why))
 }
 
 /// Without `.` and `..`, by name alone.

@@ -66,6 +66,6 @@ fn what_was_not_restored_is_no_success() {
 #[test]
 fn what_a_daemon_says_commands_no_terminal() {
     assert_eq!(printable("a\tb\n\u{1b}[2J\r\u{9b}c\u{7f}"), "a\tb\n\u{fffd}[2J\u{fffd}\u{fffd}c\u{fffd}");
-    let why = with_hint(ClientError::Refused("nothing of that".into()), Some("or that".into()));
+    let why = with_hint(ClientError::Refused { code: 404, text: "nothing of that".into() }, Some("or that".into()));
     assert_eq!(why.to_string(), "nothing of that (or that)");
 }

@@ -411,7 +411,10 @@ async fn a_long_list_comes_in_pages() {
     let one: ListView = client.get("/v1/ls", &[("path", odd.path.clone())]).await.unwrap();
     assert_eq!(one.entries.len(), 1);
     let why = client.get::<ListView>("/v1/ls", &[("path", "none".into())]).await.unwrap_err();
-    assert!(matches!(&why, ClientError::Refused(text) if text.contains("'none' is not known here")), "{why}");
+    assert!(
+        matches!(&why, ClientError::Refused { code: 400.., text } if text.contains("'none' is not known here")),
+        "{why}"
+    );
 }
 
 #[tokio::test]

@@ -25,6 +25,9 @@ pub struct WhyView {
     pub unknown: Vec<String>,
     /// What a pending path waits for.
     pub waits_for: Option<String>,
+    /// What it waits for does not come by itself: a person, a machine or room is needed.
+    #[serde(default)]
+    pub blocked: bool,
     pub ignored: Option<IgnoredView>,
 }
 

@@ -9,6 +9,7 @@ mod common;
 
 mod backup;
 mod bad_input;
+mod client;
 mod clocks;
 mod config;
 mod conflicts;

@@ -3,7 +3,7 @@
 use super::super::Client;
 use super::*;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use std::collections::BTreeSet;
 
 #[test]
@@ -122,7 +122,7 @@ async fn raw(client: &mut Client, method: &str, path: &str) -> (u16, String, Val
 
 async fn with_body(client: &mut Client, method: &str, path: &str, kind: &str, body: Vec<u8>) -> (u16, String, Value) {
     let request = hyper::Request::builder().method(method).uri(path).header("host", "dirsyncd");
-    let request = request.header("content-type", kind).body(Full::new(Bytes::from(body)));
+    let request = request.header("content-type", kind).body(super::super::whole(body));
     let answer = client.sender.send_request(request.unwrap()).await.unwrap();
     let kind = answer.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
     let status = answer.status().as_u16();
@@ -192,7 +192,8 @@ async fn an_answer_that_has_not_changed_is_not_sent_again() {
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
     let ask = async |client: &mut Client, path: &str, known: &str| {
         let request = hyper::Request::get(path).header("host", "dirsyncd").header("if-none-match", known);
-        let answer = client.sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        let answer =
+            client.sender.send_request(request.body(super::super::whole(Bytes::new())).unwrap()).await.unwrap();
         let tag = answer.headers().get("etag").map(|tag| tag.to_str().unwrap().to_owned());
         let status = answer.status().as_u16();
         (status, tag.unwrap_or_default(), answer.into_body().collect().await.unwrap().to_bytes().len())

@@ -40,6 +40,7 @@ fn view(path: &SyncPath, why: Why, there: Option<StatKind>) -> WhyView {
         holders: Vec::new(),
         unknown: Vec::new(),
         waits_for: None,
+        blocked: false,
         ignored: None,
     };
     let special = match there {
@@ -65,6 +66,7 @@ fn view(path: &SyncPath, why: Why, there: Option<StatKind>) -> WhyView {
         _ if special.is_some() => ("special", special.unwrap_or_default().to_owned()),
         Why::Pending { row, author, waits_for } => {
             view.set_entry(path, row.as_ref(), Some(&author));
+            view.blocked = is_blocked(&waits_for);
             let what = row.as_ref().map(|row| format!("{}; ", version(row, &author))).unwrap_or_default();
             let waits_for = waiting(&waits_for);
             let text = format!("pending: {what}it waits for {waits_for}");
@@ -184,6 +186,24 @@ fn held(holders: &Holders) -> String {
                 listed(unknown)
             )
         }
+    }
+}
+
+/// Whether nothing goes on by itself, for all that this machine knows.
+fn is_blocked(waits_for: &WaitsFor) -> bool {
+    match waits_for {
+        WaitsFor::Paused
+        | WaitsFor::Halted(_)
+        | WaitsFor::Person
+        | WaitsFor::Machine
+        | WaitsFor::Emptying
+        | WaitsFor::Room => true,
+        WaitsFor::Inspection
+        | WaitsFor::Folder(_)
+        | WaitsFor::Turn(_)
+        | WaitsFor::Transfer { .. }
+        | WaitsFor::Install
+        | WaitsFor::NextTry(_) => false,
     }
 }
 

@@ -1,0 +1,118 @@
+//! A file that is fetched: under a temporary name beside its goal until it is whole.
+//!
+//! The name follows from the goal and the content, so that a later try finds what is there of it.
+//! Its bytes are hashed anew then, as nobody knows who wrote them. Deliberately not here: where the
+//! bytes come from.
+
+use super::Failure;
+use crate::client::shown;
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::io::Errno;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+const PREFIX: &str = ".dirsync-get-";
+/// Hashed at once (bytes).
+const PART_BYTES: usize = 1 << 20;
+
+/// Where bytes go, and what they hash to.
+pub(super) struct ContentSink {
+    pub out: Box<dyn Write>,
+    pub at: u64,
+    pub hasher: blake3::Hasher,
+}
+
+impl ContentSink {
+    pub(super) fn new(out: Box<dyn Write>) -> Self {
+        Self { out, at: 0, hasher: blake3::Hasher::new() }
+    }
+
+    pub(super) fn write(&mut self, part: &[u8]) -> io::Result<()> {
+        self.out.write_all(part)?;
+        self.hasher.update(part);
+        self.at += part.len() as u64;
+        Ok(())
+    }
+}
+
+pub(super) struct PartFile {
+    file: File,
+    path: PathBuf,
+    goal: PathBuf,
+}
+
+impl PartFile {
+    /// The size of what is at the goal, if that is this content already; refused, if it is not and
+    /// may not be replaced.
+    pub(super) fn is_there(goal: &Path, content: &str, may_replace: bool) -> Result<Option<u64>, Failure> {
+        let Ok(facts) = goal.symlink_metadata() else { return Ok(None) };
+        if facts.is_file() {
+            let mut hasher = blake3::Hasher::new();
+            let hashed = File::open(goal).and_then(|mut file| hash(&mut file, &mut hasher));
+            if hashed.is_ok_and(|size| size == facts.len()) && hasher.finalize().to_string() == content {
+                return Ok(Some(facts.len()));
+            }
+        }
+        match (may_replace, facts.is_dir()) {
+            (true, false) => Ok(None),
+            (_, true) => Err(Failure::Partly(format!("a folder is at '{}'", shown(goal)))),
+            (false, false) => {
+                Err(Failure::Partly(format!("'{}' is there with another content; --force replaces it", shown(goal))))
+            }
+        }
+    }
+
+    /// What is there of it from an earlier try, and a sink that goes on behind that.
+    pub(super) fn open(goal: &Path, content: &str) -> Result<(Self, ContentSink), Failure> {
+        let dir = goal.parent().unwrap_or(Path::new("."));
+        let key = blake3::hash(&[content.as_bytes(), b"/", goal.file_name().unwrap_or_default().as_bytes()].concat());
+        let path = dir.join(format!("{PREFIX}{}", &key.to_hex()[..32]));
+        let failed = |why: io::Error| Failure::Partly(format!("'{}': {why}", shown(&path)));
+        fs::create_dir_all(dir).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+        let mut file = options.open(&path).map_err(failed)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(Failure::Partly("it is being fetched already".to_owned())),
+            Err(why) => return Err(failed(why.into())),
+        }
+        let mut sink = ContentSink::new(Box::new(file.try_clone().map_err(failed)?));
+        sink.at = hash(&mut file, &mut sink.hasher).map_err(failed)?;
+        Ok((Self { file, path, goal: goal.to_owned() }, sink))
+    }
+
+    /// Gives it its name, once it is durable.
+    pub(super) fn place(self, may_replace: bool) -> io::Result<()> {
+        self.file.sync_all()?;
+        if may_replace {
+            return fs::rename(&self.path, &self.goal);
+        }
+        match rustix::fs::renameat_with(CWD, &self.path, CWD, &self.goal, RenameFlags::NOREPLACE) {
+            // A file system that does not know that.
+            Err(Errno::INVAL | Errno::NOSYS) if !self.goal.exists() => fs::rename(&self.path, &self.goal),
+            done => Ok(done?),
+        }
+    }
+
+    pub(super) fn discard(self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// How many bytes that were, to the end.
+fn hash(file: &mut File, hasher: &mut blake3::Hasher) -> io::Result<u64> {
+    let (mut part, mut size) = (vec![0; PART_BYTES], 0);
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(size),
+            length => {
+                hasher.update(&part[..length]);
+                size += length as u64;
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! `dirsync` as the tool for every day: files in and out of the folder through the daemon.
+
+use crate::common::disk::peek;
+use crate::common::machine::{start_all, text_of, wait_linked};
+use crate::common::requests::{reply, send, socket, wait_known};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, remove, write};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A file outside of the folder.
+fn outside(machine: &Machine, name: &str, content: &[u8]) -> String {
+    let path = machine.home.join("outside").join(name);
+    write(&path, content);
+    text(&path)
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("a plain name").to_owned()
+}
+
+fn out_folder(machine: &Machine) -> PathBuf {
+    let out = machine.home.join("out");
+    fs::create_dir_all(&out).expect("a folder below our own");
+    out
+}
+
+/// Its answer, and its exit code.
+fn asked(machine: &Machine, words: &[&str]) -> (Value, i32) {
+    let out = machine.cli(&[words, &["--json"]].concat());
+    let answer = serde_json::from_slice(&out.stdout).unwrap_or_else(|why| panic!("{why}: {}", text_of(&out)));
+    (answer, out.status.code().expect("it ended by itself"))
+}
+
+/// What is said, and the exit code.
+fn said(machine: &Machine, words: &[&str]) -> (String, i32) {
+    let out = machine.cli(words);
+    (text_of(&out), out.status.code().expect("it ended by itself"))
+}
+
+fn begun(machine: &Machine, words: &[&str]) -> Child {
+    let mut command = Command::new(&machine.client);
+    command.arg("-C").arg(&machine.dir).args(words).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("dirsync can be started")
+}
+
+fn ended(child: Child) -> Output {
+    let out = child.wait_with_output().expect("our child");
+    assert!(out.status.success(), "{}", text_of(&out));
+    out
+}
+
+/// The largest file in a folder.
+fn largest(dir: &Path) -> u64 {
+    let list = fs::read_dir(dir).expect("a folder");
+    list.flatten().filter_map(|entry| entry.metadata().ok()).map(|facts| facts.len()).max().unwrap_or(0)
+}
+
+/// Stops it once a part of `size` bytes is in `dir`, and not all.
+fn kill_amid(machine: &Machine, dir: &Path, size: u64) {
+    eventually("a part of it is there", PATIENCE, || {
+        let most = largest(dir);
+        (most > 0).then_some(()).ok_or_else(|| format!("{most} bytes"))
+    });
+    machine.freeze();
+    let part = largest(dir);
+    assert!(part < size, "it was too fast: {part} of {size}");
+    machine.kill();
+}
+
+#[test]
+fn a_file_that_is_put_goes_to_all_machines_and_replaces_nothing_unasked() {
+    let (a, b) = Group::new().pair();
+    let first = outside(&a, "report.txt", b"first");
+    let (done, code) = asked(&a, &["put", &first, "--to", "d/new.txt", "--wait-copies", "1", "--timeout", "60"]);
+    let file = &done["files"][0];
+    assert_eq!((code, &file["path"], &file["sent"]), (0, &"d/new.txt".into(), &true.into()), "{done}");
+    assert_eq!(file["content"], blake3::hash(b"first").to_string());
+    assert_eq!(file["holders"], serde_json::json!(["b"]));
+    assert_eq!(peek(b.at("d/new.txt")).as_deref(), Some(&b"first"[..]), "as it was waited for");
+
+    let (says, code) = said(&a, &["put", &first, "--to", "d/new.txt"]);
+    assert_eq!(code, 0, "{says}");
+    assert!(says.starts_with("'d/new.txt' is there already"), "{says}");
+    let second = outside(&a, "second.txt", b"second");
+    let (says, code) = said(&a, &["put", &second, "--to", "d/new.txt"]);
+    assert!(code == 1 && says.contains("another content") && says.contains("--force"), "{says}");
+    let other = blake3::hash(b"other").to_string();
+    let (says, code) = said(&a, &["put", &second, "--to", "d/new.txt", "--if-match", &other]);
+    assert!(code == 1 && says.contains("does not hold"), "{says}");
+    assert_eq!(peek(a.at("d/new.txt")).as_deref(), Some(&b"first"[..]));
+    let is_first = blake3::hash(b"first").to_string();
+    let (says, code) = said(&a, &["put", &second, "--to", "d/new.txt", "--if-match", &is_first]);
+    assert!(code == 0 && says.contains("'d/new.txt' now"), "{says}");
+    assert_eq!(said(&a, &["put", &first, "--to", "d/new.txt", "--force"]).1, 0);
+    assert_eq!(peek(a.at("d/new.txt")).as_deref(), Some(&b"first"[..]));
+    assert!(a.history().contains(&b"second".to_vec()));
+
+    // Into a folder that is there, and several at once; what cannot be sent does not hinder others.
+    let (done, code) = asked(&a, &["put", &first, "/none", &second, "--to", "d"]);
+    let paths: Vec<_> = done["files"].as_array().expect("a list").iter().map(|file| file["path"].clone()).collect();
+    assert_eq!((code, paths), (1, vec!["d/report.txt".into(), "d/second.txt".into()]), "{done}");
+    assert_eq!(done["failed"][0]["path"], "/none");
+    // A whole folder, with what is no file named.
+    let tree = a.home.join("outside/tree");
+    write(tree.join("x/deep"), "deep");
+    write(tree.join("empty-file"), "");
+    std::os::unix::fs::symlink("deep", tree.join("x/link")).expect("a link");
+    let (says, code) = said(&a, &["put", &text(&tree)]);
+    assert!(code == 1 && says.contains("goes with -r"), "{says}");
+    let (says, code) = said(&a, &["put", "-r", &text(&tree)]);
+    assert!(code == 1 && says.contains("link' was not sent: no regular file"), "{says}");
+    converge(&[&a, &b]);
+    assert_eq!(peek(b.at("tree/x/deep")).as_deref(), Some(&b"deep"[..]));
+    assert_eq!(peek(b.at("tree/empty-file")).as_deref(), Some(&b""[..]));
+    let itself = text(&a.at("tree/x/deep"));
+    assert!(said(&a, &["put", &itself, "--to", "tree/x/"]).0.contains("that very file"));
+    // Wrong usage.
+    for words in [&["put"][..], &["put", &first, "--to", "../x"], &["put", &first, "--if-match", "12"]] {
+        assert_eq!(said(&a, words).1, 2, "{words:?}");
+    }
+    let (says, code) = said(&a, &["put", &first, "--wait-copies", "2", "--timeout", "0.2", "--to", "alone"]);
+    assert!(code == 1 && says.contains("not on 2 machines"), "{says}");
+}
+
+#[test]
+fn what_is_put_goes_on_where_it_was_cut_off() {
+    let group = Group::new();
+    let a = group.machine("a");
+    a.start();
+    let content = noise(1, 300_000);
+    let file = outside(&a, "f", &content);
+    let target = format!("content/f?blake3={}", blake3::hash(&content));
+    let mut stream = socket(&a);
+    let range = [("content-range", "bytes 0-99999/300000"), ("content-length", "100000")];
+    send(&mut *stream, "PUT", &target, &range);
+    stream.write_all(&content[..100_000]).expect("it is taken");
+    assert_eq!(reply(&mut *stream).code, 202);
+    let (done, code) = asked(&a, &["put", &file]);
+    assert_eq!((code, &done["files"][0]["resumed_at"]), (0, &100_000.into()), "{done}");
+    assert!(peek(a.at("f")) == Some(content));
+
+    // And over a kill of the daemon, while it waits for it.
+    let large = noise(2, 48 << 20);
+    let file = outside(&a, "large", &large);
+    let sending = begun(&a, &["put", &file]);
+    kill_amid(&a, &a.dir.join(".dirsync/staging"), large.len() as u64);
+    a.start();
+    ended(sending);
+    assert!(peek(a.at("large")) == Some(large));
+}
+
+#[test]
+fn what_is_fetched_is_whole_and_goes_on_where_it_was_cut_off() {
+    let (a, b) = Group::new().pair();
+    let out = out_folder(&a);
+    let into = text(&out);
+    write(a.at("d/na\u{ef}ve\n"), "first");
+    write(a.at("d/e/g"), "deep");
+    std::os::unix::fs::symlink("g", a.at("d/e/link")).expect("a link");
+    converge(&[&a, &b]);
+    wait_known(&a, "d/e/g");
+    let (done, code) = asked(&a, &["get", "d/na\u{ef}ve\n", "--out", &into]);
+    assert_eq!((code, &done["files"][0]["path"]), (0, &"d/na\u{ef}ve\\x0a".into()), "{done}");
+    assert_eq!(peek(out.join("na\u{ef}ve\n")).as_deref(), Some(&b"first"[..]));
+    let (says, code) = said(&a, &["get", r"d/naïve\x0a", "--out", &into]);
+    assert!(code == 0 && says.contains("is there already") && !says.contains("ve\n'"), "{says}");
+    write(out.join("g"), "in the way");
+    let (says, code) = said(&a, &["get", "d/e/g", "d/none", "--out", &into]);
+    assert!(code == 1 && says.contains("--force") && says.contains("there is no 'd/none'"), "{says}");
+    assert_eq!(said(&a, &["get", "d/e/g", "--out", &into, "--force"]).1, 0);
+    assert_eq!(peek(out.join("g")).as_deref(), Some(&b"deep"[..]));
+    let (says, code) = said(&a, &["get", "d", "--out", &into]);
+    assert!(code == 1 && says.contains("a folder"), "{says}");
+    let (says, code) = said(&a, &["get", "-r", "d", "--out", &into]);
+    assert!(code == 1 && says.contains("'d/e/link' was not fetched: a link"), "{says}");
+    assert_eq!(peek(out.join("d/e/g")).as_deref(), Some(&b"deep"[..]));
+    let inside = text(&a.at("d"));
+    assert_eq!(said(&a, &["get", "d/e/g", "--out", &inside]).1, 2, "half of it would go everywhere");
+    assert_eq!(said(&a, &["get", "d/e/g", "--out", "/none/none"]).1, 2);
+
+    // Over a kill of the daemon.
+    let large = noise(3, 48 << 20);
+    write(a.at("large"), &large);
+    wait_known(&a, "large");
+    let part = out.join("parts");
+    fs::create_dir(&part).expect("a folder");
+    let fetching = begun(&a, &["get", "large", "--out", &text(&part)]);
+    kill_amid(&a, &part, large.len() as u64);
+    a.start();
+    ended(fetching);
+    assert!(peek(part.join("large")).as_ref() == Some(&large));
+    assert_eq!(fs::read_dir(&part).expect("a folder").count(), 1, "nothing else is left");
+
+    // What is left of a try that was cut off is checked, and not believed.
+    for (n, left) in [&large[..1 << 20], b"rotten"].into_iter().enumerate() {
+        let again = out.join(n.to_string());
+        fs::create_dir(&again).expect("a folder");
+        let fetching = begun(&a, &["get", "large", "--out", &text(&again)]);
+        eventually("it has begun", PATIENCE, || (largest(&again) > 0).then_some(()).ok_or(String::new()));
+        let mut fetching = fetching;
+        fetching.kill().expect("our child");
+        fetching.wait().expect("our child");
+        let name = fs::read_dir(&again).expect("a folder").next().expect("a part").expect("an entry").path();
+        fs::write(&name, left).expect("a file");
+        let (done, code) = asked(&a, &["get", "large", "--out", &text(&again)]);
+        assert_eq!(code, 0, "{done}");
+        assert!(peek(again.join("large")).as_ref() == Some(&large));
+        assert_eq!(done["files"][0]["resumed_at"] == 1 << 20, n == 0, "{done}");
+    }
+}
+
+#[test]
+fn a_content_is_printed_as_it_is() {
+    let group = Group::new();
+    let a = group.machine("a");
+    a.start();
+    let content = noise(4, 700_000);
+    write(a.at("f"), &content);
+    write(a.at("empty"), "");
+    converge(&[&a]);
+    wait_known(&a, "f");
+    let out = a.cli(&["cat", "f", "empty"]);
+    assert!(out.status.success() && out.stdout == content, "{}", String::from_utf8_lossy(&out.stderr));
+    let (says, code) = said(&a, &["cat", "none"]);
+    assert!(code == 1 && says.contains("there is no 'none'"), "{says}");
+    assert_eq!(said(&a, &["cat", "f", "--json"]).1, 2);
+    a.kill();
+    let (says, code) = said(&a, &["cat", "f"]);
+    assert!(code == 1 && says.contains("no daemon is running"), "{says}");
+}
+
+#[test]
+fn what_is_deleted_and_moved_by_the_tool_is_so_on_all_machines() {
+    let (a, b) = Group::new().pair();
+    write(a.at(".dirsyncignore"), "*.tmp\n");
+    for name in ["f", "g", "d/one", "d/e/two", "kept/x"] {
+        write(a.at(name), name);
+    }
+    converge(&[&a, &b]);
+    wait_known(&a, "kept/x");
+    let (says, code) = said(&a, &["rm", "f", "none", "d"]);
+    assert_eq!(code, 1, "{says}");
+    for line in ["deleted 'f'", "'none' was not deleted: there is no 'none'", "'d' was not deleted: "] {
+        assert!(says.contains(line), "{line}: {says}");
+    }
+    let (done, code) = asked(&a, &["rm", "-r", "d"]);
+    assert_eq!((code, done), (0, serde_json::json!({ "deleted": ["d/one", "d/e/two", "d/e", "d"], "failed": [] })));
+    write(a.at("kept/y.tmp"), "ignored");
+    let (says, code) = said(&a, &["rm", "-r", "kept"]);
+    assert!(code == 1 && says.contains("deleted 'kept/x'") && says.contains("'kept' was not deleted"), "{says}");
+    assert_eq!(said(&a, &["rm", "."]).1, 2, "not the whole folder");
+    assert!(a.history().contains(&b"d/e/two".to_vec()), "unlike what a user deletes");
+
+    assert_eq!(said(&a, &["mv", "g", "new/h"]), ("'g' is 'new/h' now\n".to_owned(), 0));
+    let (done, code) = asked(&a, &["mv", "new/h", "kept"]);
+    assert_eq!((code, &done["to"]), (0, &"kept/h".into()), "into a folder that is there");
+    write(a.at("in-the-way"), "stays");
+    wait_known(&a, "in-the-way");
+    let (says, code) = said(&a, &["mv", "kept/h", "in-the-way"]);
+    assert!(code == 1 && says.contains("something is at 'in-the-way'"), "{says}");
+    assert_eq!(said(&a, &["mv", "kept", "kept"]).1, 1, "into itself");
+    remove(a.at("kept/y.tmp"));
+    converge(&[&a, &b]);
+    assert_eq!(peek(b.at("kept/h")).as_deref(), Some(&b"g"[..]));
+    assert!(!b.at("d").exists() && !b.at("f").exists() && !b.at("g").exists());
+}
+
+#[test]
+fn what_is_still_to_come_is_fetched_from_another_machine_when_one_is_killed_amid() {
+    let group = Group::new();
+    let (mut a, mut b, c) = (group.machine("a"), group.machine("b"), group.machine("c"));
+    for machine in [&mut a, &mut b] {
+        machine.options.extend(["--limit".to_owned(), "2M".to_owned()]);
+    }
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
+    let content = noise(5, 32 << 20);
+    for machine in [&a, &b] {
+        // Not by each other, which takes its time at that rate.
+        write(machine.at("large"), &content);
+    }
+    converge(&[&a, &b]);
+    c.start();
+    eventually("it comes from both", PATIENCE, || {
+        let transfers = c.json(&["status"])?["transfers"].clone();
+        let from = transfers[0]["from"].as_array().map_or(0, Vec::len);
+        (from == 2).then_some(()).ok_or(transfers.to_string())
+    });
+    let out = out_folder(&c);
+    let mut fetching = begun(&c, &["get", "large", "--out", &text(&out)]);
+    let mut says = BufReader::new(fetching.stderr.take().expect("a pipe"));
+    let mut once = |words: &str| {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            assert!(says.read_line(&mut line).expect("text") > 0, "it never said '{words}'");
+        }
+        line
+    };
+    once("'large' is not here yet; it comes from a and b");
+    a.kill();
+    once("no longer sends 'large'");
+    assert!(b.cli(&["limit", "off"]).status.success());
+    ended(fetching);
+    assert!(peek(out.join("large")) == Some(content));
+}

@@ -7,12 +7,14 @@ use crate::options::LogFormat;
 use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload::Handle;
 
 /// What is said where neither `--log-level` nor `$RUST_LOG` says otherwise.
 const DEFAULT: &str = "info";
@@ -24,17 +26,48 @@ const DEFAULT: &str = "info";
 )]
 pub struct BadLevel(String);
 
+/// Puts another filter in force, once logging is set up.
+static SET_FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+
 /// Sets up logging for the whole process.
 pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), BadLevel> {
-    let from_environment = || env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = level.map(ToOwned::to_owned).or_else(from_environment).unwrap_or_else(|| DEFAULT.to_owned());
-    let filter = parse(&filter)?;
+    let filter = wanted(level)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
-        LogFormat::Json => builder.json().flatten_event(true).with_target(false).with_current_span(false).init(),
-        LogFormat::Text => builder.event_format(Lines::for_standard_error()).init(),
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_target(false).with_current_span(false);
+            let builder = builder.with_filter_reloading();
+            keep(builder.reload_handle());
+            builder.init();
+        }
+        LogFormat::Text => {
+            let builder = builder.event_format(Lines::for_standard_error()).with_filter_reloading();
+            keep(builder.reload_handle());
+            builder.init();
+        }
     }
     Ok(())
+}
+
+/// Another level from now on; as `init` takes it.
+pub fn set_level(level: Option<&str>) -> Result<(), BadLevel> {
+    let filter = wanted(level)?;
+    if let Some(set) = SET_FILTER.get() {
+        set(filter);
+    }
+    Ok(())
+}
+
+fn keep<S: 'static>(handle: Handle<EnvFilter, S>) {
+    // It fails only where logging has ended.
+    let set = move |filter| drop(handle.reload(filter));
+    let _ = SET_FILTER.set(Box::new(set));
+}
+
+fn wanted(level: Option<&str>) -> Result<EnvFilter, BadLevel> {
+    let from_environment = || env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = level.map(ToOwned::to_owned).or_else(from_environment).unwrap_or_else(|| DEFAULT.to_owned());
+    parse(&filter)
 }
 
 /// Whether `--log-level` takes this.

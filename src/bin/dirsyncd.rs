@@ -1,6 +1,6 @@
 //! `dirsyncd`: parse, run, exit code. Everything else is in the library.
 
-use dirsyncd::daemon::RunEnd;
+use dirsyncd::daemon::{ReadOptions, Reload, RunEnd};
 use dirsyncd::options::{Given, GivenError, Options};
 use dirsyncd::{daemon, logging};
 use std::env;
@@ -38,7 +38,8 @@ fn main() -> ExitCode {
             Err(why) => refuse(FAILED, &why),
         };
     }
-    match daemon::run(&options) {
+    let reload = Reload::new((options.clone(), args.log_level.clone()), read_again, set_level);
+    match daemon::run(&options, reload) {
         Ok(RunEnd::Stopped | RunEnd::Left) => ExitCode::SUCCESS,
         Ok(RunEnd::Renewed | RunEnd::Renamed | RunEnd::Rekeyed) => {
             let why = daemon::replace_process();
@@ -50,6 +51,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// For SIGHUP: the same arguments, and what the file has now.
+fn read_again() -> Result<ReadOptions, String> {
+    let first_line = |why: String| why.lines().next().unwrap_or_default().to_owned();
+    let args = Given::new(env::args_os()).map_err(|why| first_line(why.to_string()))?.args;
+    let level = args.log_level.clone();
+    let options = Options::new(args).map_err(|why| why.to_string())?;
+    Ok((options, level))
+}
+
+fn set_level(level: Option<&str>) -> Result<(), String> {
+    logging::set_level(level).map_err(|why| why.to_string())
 }
 
 /// Before there is anything to log about: the person at the keyboard is told.

@@ -7,6 +7,7 @@
 mod again;
 mod background;
 mod chores;
+mod hangup;
 mod http;
 mod joining;
 mod last_run;
@@ -16,6 +17,7 @@ mod marker;
 mod membership;
 mod naming;
 pub mod preview;
+mod reload;
 mod shell;
 mod turn;
 
@@ -46,9 +48,11 @@ use crate::wire::condition::StopCause;
 pub use again::replace_process;
 use background::Stop;
 use chores::Chores;
+use hangup::Hangups;
 use http::OtherWays;
 use joining::Joined;
 use marker::{MarkerError, MarkerVerdict};
+pub use reload::{ReadOptions, Reload};
 use shell::{NetworkReads, NetworkStaging, Shell};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -124,16 +128,16 @@ impl From<MarkerError> for DaemonError {
 
 /// Runs until SIGTERM or SIGINT, or until another device id is needed; an error is the reason of
 /// exit code 1.
-pub fn run(options: &Options) -> Result<RunEnd, DaemonError> {
+pub fn run(options: &Options, reload: Reload) -> Result<RunEnd, DaemonError> {
     crate::io::fs::rlimits::raise_descriptors();
     let stop = Stop::default();
-    match run_once(options, &stop) {
+    match run_once(options, &stop, reload) {
         Err(why) if why.may_pass() => again::start_anew(why, &options.directory, &stop),
         ended => ended,
     }
 }
 
-fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
+fn run_once(options: &Options, stop: &Stop, mut reload: Reload) -> Result<RunEnd, DaemonError> {
     nested::refuse(&options.directory)?;
     let state = StateDir::open(&options.state_dir)?;
     import::finish_begun(&state)?;
@@ -193,7 +197,8 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     let journal = Journal::new().shown_by(handle.feed().clone());
     let api = Api::new(handle, Arc::clone(&shell) as _, about);
     other_ways.start(&api)?;
-    background::start(control, api, events, stop)?;
+    let hangups = Hangups::new();
+    background::start(control, api, events, (stop, &hangups))?;
 
     let mut turns = Loop {
         engine: engine(options, secret.capability(), &root, (device, was_renewed), index),
@@ -212,6 +217,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     while !stop.is_asked() && turns.ends.is_none() {
         let due = chores.run(turns.clock.now(), &mut turns.engine)?;
         turns.turn(due)?;
+        reload.run_if_asked(&hangups, &shell, turns.engine.index());
         leaving::decide(&mut turns, chores.state())?;
     }
     let ended = turns.ends.unwrap_or(RunEnd::Stopped);

@@ -40,6 +40,13 @@ impl Shell {
         Self { disk, net: RwLock::new(Some(net)) }
     }
 
+    /// Unless it was shut down.
+    pub(super) fn with_net(&self, act: impl FnOnce(&Net)) {
+        if let Some(net) = &*self.net.read().unwrap_or_else(PoisonError::into_inner) {
+            act(net);
+        }
+    }
+
     /// Peers first: nothing more comes in while the disk finishes.
     pub(super) fn shutdown(&self) {
         let net = self.net.write().unwrap_or_else(PoisonError::into_inner).take();

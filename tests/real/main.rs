@@ -42,6 +42,7 @@ mod naming;
 mod need;
 mod orders;
 mod peers;
+mod reloading;
 mod removing;
 mod renaming;
 mod restoring;

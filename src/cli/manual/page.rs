@@ -110,6 +110,9 @@ impl Page {
             PageKind::ToolCommand => (prose::TOOL_EXIT, &[][..], &[][..]),
         };
         list(&mut roff, "EXIT STATUS", exit);
+        if self.kind == PageKind::Daemon {
+            list(&mut roff, "SIGNALS", prose::DAEMON_SIGNALS);
+        }
         if self.kind == PageKind::ToolCommand {
             roff.control("SH", ["ENVIRONMENT AND FILES"]);
             roff.text([roman("As "), bold("dirsync"), roman("(1) has them.")]);

@@ -11,6 +11,15 @@ pub(super) const DAEMON_EXIT: ProseLines = &[
     ("2", "Wrong usage. One line says what to do instead. A unit does not try again then."),
 ];
 
+pub(super) const DAEMON_SIGNALS: ProseLines = &[
+    ("SIGTERM, SIGINT", "It stops cleanly."),
+    (
+        "SIGHUP",
+        "It reads the options again: --log-level, --limit and --peer hold at once, the others from the next start on. \
+         Where it was started on a terminal that is gone, it stops.",
+    ),
+];
+
 pub(super) const DAEMON_ENVIRONMENT: ProseLines = &[
     ("STATE_DIRECTORY", "Where the state is, if --state-dir does not say so. systemd sets it."),
     ("XDG_STATE_HOME, HOME", "The state is in dirsyncd/ in the first, or in .local/state/dirsyncd/ in the second."),

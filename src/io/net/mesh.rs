@@ -35,10 +35,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::task::AbortHandle;
 
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(1);
 /// Threads that read and write contents: those of all links fit, so that no peer can hold up
@@ -96,6 +97,8 @@ pub struct Net {
     hub: Arc<Hub>,
     port: u16,
     sealer: Sealer,
+    /// The tasks that keep the addresses which a person named.
+    peers: Mutex<BTreeMap<String, AbortHandle>>,
     /// `None` only while it is being dropped.
     runtime: Option<Runtime>,
 }
@@ -160,11 +163,10 @@ impl Net {
             }));
         }
         runtime.spawn(alone::say_so(Arc::clone(&hub), udp));
-        for peer in config.peers {
-            runtime.spawn(dial::keep_peer(Arc::clone(&hub), peer));
-        }
         drop(inside);
-        Ok(Self { hub, port, sealer, runtime: Some(runtime) })
+        let net = Self { hub, port, sealer, peers: Mutex::default(), runtime: Some(runtime) };
+        net.set_peers(&config.peers);
+        Ok(net)
     }
 
     /// The TCP port that links are taken on.
@@ -174,7 +176,26 @@ impl Net {
 
     /// The addresses that a person named and that lead to no member now.
     pub fn unreached(&self) -> Vec<Unreached> {
-        self.hub.unreached.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let kept = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let unreached = self.hub.unreached.lock().unwrap_or_else(PoisonError::into_inner);
+        unreached.values().filter(|unreached| kept.contains_key(&unreached.address)).cloned().collect()
+    }
+
+    /// The addresses to keep links to, from now on. A link that is up stays up until it ends.
+    pub fn set_peers(&self, peers: &[String]) {
+        let Some(runtime) = &self.runtime else { return };
+        let mut kept = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|peer, task| {
+            let stays = peers.contains(peer);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for peer in peers {
+            let begin = || runtime.spawn(dial::keep_peer(Arc::clone(&self.hub), peer.clone())).abort_handle();
+            kept.entry(peer.clone()).or_insert_with(begin);
+        }
     }
 
     /// Who may still join.

@@ -473,6 +473,18 @@ fn manual_pages_and_completions_need_no_folder_and_no_daemon() {
 }
 
 #[test]
+fn the_drop_in_of_inotify_sets_limits_that_the_kernel_has() {
+    let text = include_str!("../systemd/sysctl.d/60-dirsyncd.conf");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let set: Vec<_> = lines.map(|line| line.split_once(" = ").expect("a name and a value")).collect();
+    assert_eq!(set.len(), 2);
+    for (name, value) in set {
+        assert!(value.parse::<u64>().is_ok(), "{name} = {value}");
+        assert!(Path::new("/proc/sys").join(name.replace('.', "/")).is_file(), "{name}");
+    }
+}
+
+#[test]
 fn both_explain_themselves() {
     for (binary, parts) in [
         (

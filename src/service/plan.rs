@@ -67,7 +67,7 @@ pub fn install(wanted: &Wanted) -> Result<Vec<UnitStep>, UnitError> {
     }
     let file = dirs.options_file(&unit);
     let is_there = file.symlink_metadata().is_ok();
-    match text::options(&unit, wanted.settings, wanted.writable) {
+    match text::options(&unit, wanted.settings, wanted.writable, sees_tmp(wanted)) {
         Some(text) if is_there && fs::read_to_string(&file).is_ok_and(|there| there == text) => {}
         None if !is_there => {}
         _ if is_there && !wanted.force => return Err(UnitError::Differs(shown(&file))),
@@ -82,6 +82,13 @@ pub fn install(wanted: &Wanted) -> Result<Vec<UnitStep>, UnitError> {
         steps.push(systemctl(scope, &["enable", "--now", &unit]));
     }
     Ok(steps)
+}
+
+/// Whether the unit of the machine, which has a /tmp of its own by itself, must not have it.
+fn sees_tmp(wanted: &Wanted) -> bool {
+    let mut paths = wanted.writable.iter().map(|set| Path::new(&set.value)).chain([wanted.folder]);
+    let is_below = |path: &Path| ["/tmp", "/var/tmp"].iter().any(|tmp| path.starts_with(tmp));
+    wanted.dirs.scope == Scope::System && paths.any(is_below)
 }
 
 /// The template of this version, and a daemon where it says.

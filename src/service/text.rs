@@ -62,9 +62,10 @@ pub fn binary(template: &str) -> Option<&Path> {
 }
 
 /// A folder's own options, beside the template. `writable`: folders outside of it that its daemon
-/// writes into. Nothing to be said: `None`.
-pub fn options(unit: &str, settings: &[Setting], writable: &[Setting]) -> Option<String> {
-    if settings.is_empty() && writable.is_empty() {
+/// writes into. `sees_tmp`: it must see the machine's /tmp and /var/tmp. Nothing to be said:
+/// `None`.
+pub fn options(unit: &str, settings: &[Setting], writable: &[Setting], sees_tmp: bool) -> Option<String> {
+    if settings.is_empty() && writable.is_empty() && !sees_tmp {
         return None;
     }
     let mut lines = vec![
@@ -74,6 +75,8 @@ pub fn options(unit: &str, settings: &[Setting], writable: &[Setting]) -> Option
     let set = settings.iter().map(|Setting { name, value }| ("Environment", format!("{name}={value}")));
     let set = set.chain(writable.iter().map(|path| ("ReadWritePaths", path.value.clone())));
     lines.extend(set.map(|(key, value)| format!("{key}={}", quoted(&value))));
+    // A word in quotes is no boolean.
+    lines.extend(sees_tmp.then(|| "PrivateTmp=no".to_owned()));
     Some(lines.join("\n") + "\n")
 }
 
@@ -105,15 +108,16 @@ mod tests {
     fn options_are_words_that_mean_themselves() {
         let set = |name: &str, value: &str| Setting::new(name, value.as_bytes()).unwrap();
         let settings = [set("DIRSYNCD_NAME", "nas"), set("DIRSYNCD_LOG_LEVEL", r#"a "b" %h \x $c"#)];
-        let text = options("dirsyncd@x", &settings, &[set("", "/var/lib/a b")]).unwrap();
+        let text = options("dirsyncd@x", &settings, &[set("", "/var/lib/a b")], true).unwrap();
         let due = [
             "[Service]",
             r#"Environment="DIRSYNCD_NAME=nas""#,
             r#"Environment="DIRSYNCD_LOG_LEVEL=a \"b\" %%h \\x $c""#,
             r#"ReadWritePaths="/var/lib/a b""#,
+            "PrivateTmp=no",
         ];
         assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), due);
-        assert_eq!(options("dirsyncd@x", &[], &[]), None);
+        assert_eq!(options("dirsyncd@x", &[], &[], false), None);
         for bad in [&b"a\nExecStart=/bin/sh"[..], b"\xff", b"\x1b"] {
             let why = Setting::new("DIRSYNCD_NAME", bad).unwrap_err().to_string();
             assert!(why.contains("cannot stand in a unit") && !why.contains('\n'), "{why}");

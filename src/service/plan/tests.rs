@@ -203,3 +203,38 @@ fn systemd_finds_nothing_wrong_with_what_is_written() {
         assert!(!verify().1.is_empty(), "it looks");
     }
 }
+
+#[test]
+fn a_folder_below_tmp_is_seen_by_its_unit() {
+    let tmp = [Setting::new("ReadWritePaths", b"/var/tmp/state").unwrap()];
+    for (scope, folder, writable, due) in [
+        (Scope::System, "/tmp/x", &[][..], true),
+        (Scope::System, "/var/tmp/x/y", &[], true),
+        (Scope::System, "/srv/x", &tmp, true),
+        (Scope::System, "/tmpx", &[], false),
+        (Scope::User, "/tmp/x", &[], false),
+    ] {
+        let bench = UnitBench::new(scope);
+        bench.install(|wanted| (wanted.folder, wanted.writable) = (Path::new(folder), writable)).unwrap();
+        let file = bench.dirs.options_file(&name::unit(Path::new(folder)));
+        let says = fs::read_to_string(file).is_ok_and(|text| text.contains("\nPrivateTmp=no\n"));
+        assert_eq!(says, due, "{scope:?} {folder}");
+    }
+}
+
+/// `.ci/run` installs it. 25 is what it shows as 2.5.
+#[test]
+fn systemd_finds_little_that_the_unit_of_the_machine_leaves_open() {
+    let home = TempDir::new().unwrap();
+    let exposed_at_most = |text: &str, tenths: u32| {
+        let unit = home.path().join("dirsyncd@srv-x.service");
+        fs::write(&unit, text).unwrap();
+        let threshold = format!("--threshold={tenths}");
+        let words = ["security", "--offline=true", "--no-pager", &threshold];
+        Command::new("systemd-analyze").args(words).arg(unit).output().map(|out| out.status.success())
+    };
+    let text = text::template(Scope::System, Path::new("/bin/true")).unwrap();
+    let Ok(is_fine) = exposed_at_most(&text, 25) else { return };
+    assert!(is_fine);
+    assert!(!exposed_at_most(&text.replace("PrivateTmp=yes", "PrivateTmp=no"), 25).unwrap(), "it looks");
+}

@@ -3,8 +3,11 @@
 //! Arguments in, one question to the daemon, text or JSON out. May import `client`, `io::control`'s
 //! views, `io::humanize` and `model`. Deliberately not here: anything that the daemon decides.
 
+mod analyze;
 mod conflicts;
 mod doctor;
+mod events;
+mod facts;
 mod failure;
 mod file_args;
 mod files;
@@ -17,6 +20,8 @@ mod install;
 mod invite;
 mod leave;
 mod list;
+mod look;
+mod look_args;
 mod manual;
 mod membership;
 mod orders;
@@ -31,6 +36,8 @@ mod reconnect;
 mod rename;
 mod roles;
 mod show;
+mod standing;
+mod usage;
 mod verify;
 mod wait;
 mod watch;
@@ -141,8 +148,11 @@ enum Command {
     Ls {
         /// A folder or file [default: the current directory]
         path: Option<OsString>,
-        /// Everything below, not only what lies directly in it
+        /// Also how each stands, and which machines hold it
         #[arg(short, long)]
+        long: bool,
+        /// Everything below, not only what lies directly in it
+        #[arg(short = 'R', short_alias = 'r', long)]
         recursive: bool,
     },
     /// Why a file or folder is as it is: synced, pending, ignored, a problem, special or not there
@@ -313,6 +323,8 @@ enum Command {
     #[command(flatten)]
     Order(orders::OrderCommand),
     #[command(flatten)]
+    Viewing(look_args::LookCommand),
+    #[command(flatten)]
     OfFiles(file_args::FileCommand),
 }
 
@@ -405,9 +417,13 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
             let all = [("all", (all || !json).to_string())];
             say(json, &client.get::<Vec<PeerView>>("/v1/peers", &all).await?, |peers| peers::known(peers))
         }
-        Command::Ls { path, recursive } => {
+        Command::Ls { path, recursive, long } => {
             let path = place.path(path.as_deref())?;
             let entries = list::all(&mut client, path.as_deref(), recursive).await?;
+            if long {
+                let entries = list::standing(&mut client, entries).await?;
+                return say(json, &json!({ "entries": entries }), |_| show::long_list(&entries));
+            }
             say(json, &json!({ "entries": entries }), |_| show::list(&entries))
         }
         Command::Why { path } => {
@@ -525,6 +541,7 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
         }
         Command::Leave { yes } => leave::leave(client, &place.folder, json, yes).await,
         Command::Web { read_only } => web::web(&mut client, json, read_only).await,
+        Command::Viewing(command) => look::run(client, &place, json, command).await,
         Command::OfFiles(command) => files::run(client, &place, json, command).await,
         Command::Order(command) => orders::run(&mut client, &place, json, command).await,
     }

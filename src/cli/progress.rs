@@ -5,6 +5,7 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 const OF_BYTES: &str = "{msg}  [{bar:24}] {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
+const OF_COUNT: &str = "{msg}  {human_pos} of {human_len}";
 const OF_WORDS: &str = "{msg}";
 
 /// Clones show the same line. It is gone once the last of them is.
@@ -15,6 +16,10 @@ impl ProgressLine {
     /// `what`: printable, as all that is shown.
     pub(super) fn of_bytes(is_quiet: bool, what: String, size: u64) -> Self {
         Self::new(is_quiet, OF_BYTES, what, Some(size))
+    }
+
+    pub(super) fn of_count(is_quiet: bool, what: String, all: u64) -> Self {
+        Self::new(is_quiet, OF_COUNT, what, Some(all))
     }
 
     /// Without numbers.

@@ -23,13 +23,16 @@ impl<'a> LastingClient<'a> {
 
     /// Another connection.
     pub(super) async fn renew(&mut self) -> Result<(), Failure> {
+        self.client = Self::connect(self.folder).await?;
+        Ok(())
+    }
+
+    /// A connection, once the daemon is back.
+    pub(super) async fn connect(folder: &Folder) -> Result<Client, Failure> {
         let since = Instant::now();
         loop {
-            match self.folder.connect().await {
-                Ok(client) => {
-                    self.client = client;
-                    return Ok(());
-                }
+            match folder.connect().await {
+                Ok(client) => return Ok(client),
                 Err(why) if is_cut(&why) && since.elapsed() < BACK_WITHIN => tokio::time::sleep(EVERY).await,
                 Err(why) => return Err(why.into()),
             }

@@ -3,10 +3,12 @@
 //! May import `io::control`'s views and `io::humanize`. Deliberately not here: colours, and
 //! anything for programs (`--json`).
 
+use super::list::StandingEntry;
 use crate::humanize::{bytes, count, counted, duration, listed};
 use crate::views::condition;
 use crate::views::conflicts::{ConflictView, DecidedView, DiffView, SideView};
 use crate::views::history::{HistoryView, KeptView, RestoredView};
+use crate::views::need::TransfersView;
 use crate::views::roles::LocalPathView;
 use crate::views::status::{DeviceView, EntryView, LogLine, LogView, PathNote, PeerView, StatusView};
 use jiff::tz::TimeZone;
@@ -82,7 +84,14 @@ pub(super) fn status(status: &StatusView) -> String {
     if let Some(seconds) = status.disk_stalled_s {
         line("problems", format!("the disk has had something to make durable for {seconds} s; dmesg may say why"));
     }
-    transfers(&mut out, status);
+    let view = TransfersView {
+        incoming: status.transfers.clone(),
+        outgoing: status.uploads.clone(),
+        queued_files: status.queued_files,
+        queued_bytes: status.queued_bytes,
+        under_way: Vec::new(),
+    };
+    transfers(&mut out, &view);
     notes(&mut out, "under way", &under_way(status));
     notes(&mut out, "problems", &status.problems);
     out
@@ -189,8 +198,8 @@ pub(super) fn attention(status: &StatusView) -> Vec<String> {
 }
 
 /// Each with how far it is; then what waits for its turn.
-fn transfers(out: &mut String, status: &StatusView) {
-    let rows = status.transfers.iter().map(|transfer| {
+fn transfers(out: &mut String, view: &TransfersView) {
+    let rows = view.incoming.iter().map(|transfer| {
         let percent = u128::from(transfer.bytes) * 100 / u128::from(transfer.size.max(1));
         let left = transfer.seconds_left.map_or("stalled".to_owned(), |left| format!("{} left", seconds(left)));
         let from = if transfer.from.is_empty() { "nobody yet".to_owned() } else { transfer.from.join(", ") };
@@ -201,7 +210,7 @@ fn transfers(out: &mut String, status: &StatusView) {
     for (n, row) in table(&rows.collect::<Vec<_>>()).lines().enumerate() {
         let _ = writeln!(out, "{:<10} {row}", if n == 0 { "fetching" } else { "" });
     }
-    let rows = status.uploads.iter().map(|upload| {
+    let rows = view.outgoing.iter().map(|upload| {
         let percent = u128::from(upload.bytes) * 100 / u128::from(upload.size.max(1));
         let done = format!("{} of {} ({percent} %)", bytes(upload.bytes), bytes(upload.size));
         vec![upload.path.clone(), done, format!("to {}", upload.to)]
@@ -209,10 +218,20 @@ fn transfers(out: &mut String, status: &StatusView) {
     for (n, row) in table(&rows.collect::<Vec<_>>()).lines().enumerate() {
         let _ = writeln!(out, "{:<10} {row}", if n == 0 { "sending" } else { "" });
     }
-    if status.queued_files > 0 {
-        let (files, bytes) = (counted(status.queued_files, "file", "files"), bytes(status.queued_bytes));
+    if view.queued_files > 0 {
+        let (files, bytes) = (counted(view.queued_files, "file", "files"), bytes(view.queued_bytes));
         let _ = writeln!(out, "{:<10} {files} ({bytes})", "queued");
     }
+}
+
+/// `dirsync transfers`.
+pub(super) fn on_their_way(view: &TransfersView) -> String {
+    let mut out = String::new();
+    transfers(&mut out, view);
+    let is_shown = |note: &&PathNote| !view.incoming.iter().any(|transfer| transfer.path == note.path);
+    let rest: Vec<_> = view.under_way.iter().filter(is_shown).cloned().collect();
+    notes(&mut out, "under way", &rest);
+    if out.is_empty() { "nothing is on its way\n".to_owned() } else { out }
 }
 
 /// But for what `transfers` says more of.
@@ -279,23 +298,38 @@ pub(super) fn peers(peers: &[PeerView]) -> String {
 }
 
 pub(super) fn list(entries: &[EntryView]) -> String {
-    let rows = entries.iter().map(|entry| {
-        let size = if entry.kind == "file" { bytes(entry.size) } else { String::new() };
-        let name = match (entry.kind.as_str(), &entry.target) {
-            ("directory", _) => format!("{}/", entry.path),
-            (_, Some(target)) => format!("{} -> {target}", entry.path),
-            _ => entry.path.clone(),
-        };
-        let here = match entry {
-            EntryView { here: true, .. } => "",
-            EntryView { local: true, .. } => "  (changed here)",
-            EntryView { not_installed: true, .. } => "  (not installed)",
-            _ => "  (still to come)",
-        };
-        let time = if entry.kind == "file" { time(&entry.mtime_ns) } else { String::new() };
-        vec![entry.mode.clone(), format!("{size:>10}"), format!("{time:<19}"), format!("{name}{here}")]
+    let rows: Vec<_> = entries.iter().map(listed_entry).collect();
+    table(&rows)
+}
+
+/// With how each stands and which machines hold it; of those with a question mark it is not known.
+pub(super) fn long_list(entries: &[StandingEntry]) -> String {
+    let rows = entries.iter().map(|StandingEntry { entry, state, holders, unknown }| {
+        let here = entry.here.then(|| "here".to_owned());
+        let unknown = unknown.iter().map(|name| format!("{name}?"));
+        let holders: Vec<_> = here.into_iter().chain(holders.iter().cloned()).chain(unknown).collect();
+        let mut row = listed_entry(entry);
+        row.splice(3..3, [state.clone(), holders.join(",")]);
+        row
     });
     table(&rows.collect::<Vec<_>>())
+}
+
+fn listed_entry(entry: &EntryView) -> Vec<String> {
+    let size = if entry.kind == "file" { bytes(entry.size) } else { String::new() };
+    let name = match (entry.kind.as_str(), &entry.target) {
+        ("directory", _) => format!("{}/", entry.path),
+        (_, Some(target)) => format!("{} -> {target}", entry.path),
+        _ => entry.path.clone(),
+    };
+    let here = match entry {
+        EntryView { here: true, .. } => "",
+        EntryView { local: true, .. } => "  (changed here)",
+        EntryView { not_installed: true, .. } => "  (not installed)",
+        _ => "  (still to come)",
+    };
+    let time = if entry.kind == "file" { time(&entry.mtime_ns) } else { String::new() };
+    vec![entry.mode.clone(), format!("{size:>10}"), format!("{time:<19}"), format!("{name}{here}")]
 }
 
 pub(super) fn log(log: &LogView) -> String {

@@ -35,6 +35,7 @@ mod kill;
 mod leaving;
 mod lesser_disks;
 mod logging;
+mod looking;
 mod mass;
 mod moving;
 mod names;

@@ -484,6 +484,16 @@ fn the_drop_in_of_inotify_sets_limits_that_the_kernel_has() {
     }
 }
 
+/// Building one takes minutes: CONTRIBUTING.md has the commands.
+#[test]
+fn a_debian_package_is_installed_upgraded_removed_and_purged() {
+    let Ok(package) = std::env::var("DIRSYNC_DEB") else { return };
+    let check = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/check-deb");
+    let out = Command::new(check).arg(package).output().unwrap();
+    let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+    assert!(out.status.success() && said.ends_with("installed, upgraded, removed and purged\n"), "{said}");
+}
+
 #[test]
 fn both_explain_themselves() {
     for (binary, parts) in [

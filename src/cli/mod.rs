@@ -5,6 +5,7 @@
 
 mod analyze;
 mod conflicts;
+mod demo;
 mod doctor;
 mod events;
 mod facts;
@@ -24,6 +25,7 @@ mod look;
 mod look_args;
 mod manual;
 mod membership;
+mod monitor;
 mod orders;
 mod output;
 mod part_file;
@@ -112,6 +114,10 @@ enum MachineCommand {
     /// Ports, broadcasts, clocks, limits, the file system, the disk, the state, the unit. It takes
     /// some seconds, as it listens for the other machines, and changes nothing.
     Doctor,
+    /// A tour of two minutes: three daemons on this machine, an edit, a conflict, a kill, a restore
+    ///
+    /// They have a temporary folder of their own, which is removed in the end.
+    Demo(demo::DemoArgs),
     /// Write, enable and start the systemd unit of a folder: for root at boot, with --user at login
     ///
     /// A folder that was synced by hand stays the same machine: the unit goes on with its state.
@@ -137,6 +143,10 @@ enum Command {
         #[arg(long, conflicts_with = "watch")]
         check: bool,
     },
+    /// Machines, transfers and changes as they happen, on a whole terminal
+    ///
+    /// Keys pause and resume, confirm and undo what is held back, and restore a file.
+    Monitor,
     /// The machines that are known here: how those stand that are linked, and since when the others
     /// are away
     Peers {
@@ -372,6 +382,7 @@ async fn dispatch(args: CliArgs) -> Result<(), Failure> {
     match args.command {
         CliCommand::OfFolder(command) => ask(args.directory, args.json, command).await,
         CliCommand::OfMachine(MachineCommand::Manual(command)) => manual::run(args.json, command),
+        CliCommand::OfMachine(MachineCommand::Demo(wanted)) => demo::run(&wanted).await,
         CliCommand::OfMachine(MachineCommand::Doctor) => doctor::run(args.directory, args.json).await,
         CliCommand::OfMachine(MachineCommand::Folders { all }) => {
             let view = folders::view(&survey(folders::PATIENCE).await, all);
@@ -413,6 +424,7 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
             let attention = show::attention(&status);
             if check && !attention.is_empty() { Err(Failure::Attention(attention.join("; "))) } else { Ok(()) }
         }
+        Command::Monitor => monitor::run(client, &place).await,
         Command::Peers { all } => {
             let all = [("all", (all || !json).to_string())];
             say(json, &client.get::<Vec<PeerView>>("/v1/peers", &all).await?, |peers| peers::known(peers))

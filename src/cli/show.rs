@@ -248,7 +248,7 @@ fn seconds(seconds: u64) -> String {
     }
 }
 
-fn state(status: &StatusView) -> String {
+pub(super) fn state(status: &StatusView) -> String {
     match &status.halted {
         Some(why) => format!("stopped: {why}"),
         None if status.paused => "paused (dirsync resume)".to_owned(),

@@ -17,6 +17,7 @@ mod content;
 mod deciding;
 mod deleting;
 mod delta;
+mod demo;
 mod doctor;
 mod echo;
 mod events;

@@ -30,7 +30,7 @@ pub(in crate::cli) fn peer(name: &str, state: &str) -> PeerView {
     }
 }
 
-fn idle() -> StatusView {
+pub(in crate::cli) fn idle() -> StatusView {
     StatusView {
         version: "0".into(),
         directory: "/srv/shared".into(),

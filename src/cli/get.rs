@@ -237,7 +237,9 @@ impl<'a, 'b> ContentFetch<'a, 'b> {
             };
             let is_file = why.entry.as_ref().is_none_or(|entry| entry.kind == "file");
             let Some(waits_for) = why.waits_for.filter(|_| why.state == "pending" && is_file) else {
-                return Err(Failure::Partly(refusal));
+                // What a role keeps apart has a reason that the content's route does not know.
+                let is_apart = matches!(why.state.as_str(), "local" | "not_installed");
+                return Err(Failure::Partly(if is_apart { why.text } else { refusal }));
             };
             blocked = if why.blocked { blocked.or(Some(Instant::now())) } else { None };
             let is_over = self.timeout.is_some_and(|timeout| since.elapsed() >= timeout);

@@ -69,19 +69,20 @@ impl<I: Index> Engine<I> {
     }
 
     fn waits_for(&self, path: &SyncPath, row: &Row, want: &Want) -> WaitsFor {
-        match want.step {
-            Step::Installing(_) => return WaitsFor::Install,
-            Step::Asked(link, _) => return self.transfer(path, Some(link)),
-            Step::Fetching(fetch) => {
-                return self.transfer(path, self.transfer.fetched_from(fetch));
-            }
-            _ => {}
+        if let Step::Installing(_) = want.step {
+            return WaitsFor::Install;
         }
+        // What is on its way then comes to its end, and is not installed.
         if let Some(why) = &self.core.halted {
             return WaitsFor::Halted(why.text.clone());
         }
         if self.core.paused {
             return WaitsFor::Paused;
+        }
+        match want.step {
+            Step::Asked(link, _) => return self.transfer(path, Some(link)),
+            Step::Fetching(fetch) => return self.transfer(path, self.transfer.fetched_from(fetch)),
+            _ => {}
         }
         if want.step == Step::Queued {
             return WaitsFor::Turn(self.transfer.place_in_queue(path).unwrap_or(0) as u64);

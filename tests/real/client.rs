@@ -269,6 +269,43 @@ fn what_is_deleted_and_moved_by_the_tool_is_so_on_all_machines() {
 }
 
 #[test]
+fn what_a_role_keeps_off_the_disk_is_refused_with_that_reason() {
+    let (a, b) = Group::new().pair();
+    assert_eq!(said(&a, &["role", "send-only"]).1, 0);
+    write(b.at("f"), "of b");
+    eventually("a knows of it", PATIENCE, || {
+        let why = a.json(&["why", "f"])?;
+        (why["state"] == "not_installed").then_some(()).ok_or(why.to_string())
+    });
+    let (says, code) = said(&a, &["cat", "f"]);
+    assert!(code == 1 && says.contains("this machine is send-only"), "{says}");
+    assert_eq!(asked(&a, &["ls", "-l", "f"]).0["entries"][0]["state"], "not_installed");
+    assert_eq!(asked(&a, &["du"]).0["to_come_files"], 1);
+}
+
+#[test]
+fn what_comes_and_is_not_installed_as_this_machine_is_paused_is_not_waited_for() {
+    let group = Group::new();
+    let (mut a, b) = (group.machine("a"), group.machine("b"));
+    a.options.extend(["--limit".to_owned(), "1M".to_owned()]);
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
+    let content = noise(6, 16 << 20);
+    write(a.at("large"), &content);
+    eventually("it comes", PATIENCE, || {
+        let transfers = b.json(&["transfers"])?;
+        (transfers["incoming"][0]["path"] == "large").then_some(()).ok_or(transfers.to_string())
+    });
+    assert_eq!(said(&b, &["pause"]).1, 0);
+    let (says, code) = said(&b, &["cat", "large"]);
+    assert!(code == 1 && says.contains("waits for 'dirsync resume'"), "{says}");
+    assert_eq!(said(&b, &["resume"]).1, 0);
+    assert!(a.cli(&["limit", "off"]).status.success());
+    let out = b.cli(&["cat", "large", "--timeout", "60"]);
+    assert!(out.status.success() && out.stdout == content, "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
 fn what_is_still_to_come_is_fetched_from_another_machine_when_one_is_killed_amid() {
     let group = Group::new();
     let (mut a, mut b, c) = (group.machine("a"), group.machine("b"), group.machine("c"));
@@ -290,7 +327,10 @@ fn what_is_still_to_come_is_fetched_from_another_machine_when_one_is_killed_amid
         (from == 2).then_some(()).ok_or(transfers.to_string())
     });
     let out = out_folder(&c);
-    let mut fetching = begun(&c, &["get", "large", "--out", &text(&out)]);
+    let into = text(&out);
+    let (says, code) = said(&c, &["get", "large", "--out", &into, "--timeout", "0.1"]);
+    assert!(code == 1 && says.contains("it is not here yet, and waits for its content"), "{says}");
+    let mut fetching = begun(&c, &["get", "large", "--out", &into]);
     let mut says = BufReader::new(fetching.stderr.take().expect("a pipe"));
     let mut once = |words: &str| {
         let mut line = String::new();

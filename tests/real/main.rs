@@ -26,6 +26,7 @@ mod folders;
 mod forgetting;
 mod groups;
 mod guards;
+mod guide;
 mod hostile_peer;
 mod http;
 mod identity;

@@ -4,9 +4,10 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
-const OF_BYTES: &str = "{msg}  [{bar:24}] {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
-const OF_COUNT: &str = "{msg}  {human_pos} of {human_len}";
-const OF_WORDS: &str = "{msg}";
+const OF_BYTES: &str =
+    "{wide_msg}  [{bar:16}] {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
+const OF_COUNT: &str = "{wide_msg}  {human_pos} of {human_len}";
+const OF_WORDS: &str = "{wide_msg}";
 
 /// Clones show the same line. It is gone once the last of them is.
 #[derive(Clone)]

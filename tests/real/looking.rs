@@ -192,6 +192,9 @@ fn sizes_duplicates_and_copies_are_counted() {
         write(a.at(name), &large);
     }
     write(a.at("d/e/own"), "12345");
+    write(a.at("gone/x"), "deleted");
+    converge(&[&a, &b]);
+    remove(a.at("gone"));
     converge(&[&a, &b]);
     wait_known(&a, "three");
     let du = asked(&a, &["du"]);
@@ -212,7 +215,9 @@ fn sizes_duplicates_and_copies_are_counted() {
     assert_eq!(found["contents"], json!({ "different": 2, "bytes": 300_005, "saved_bytes": 600_000 }), "{found}");
     assert_eq!((&found["duplicates"][0]["files"], &found["duplicates"][0]["size"]), (&3.into(), &300_000.into()));
     assert_eq!(found["largest_folders"][0], json!({ "path": "d", "bytes": 600_005, "files": 3 }));
-    assert_eq!(found["hours"].as_array().and_then(|hours| hours.last()).map(|hour| &hour["changed"]), Some(&4.into()));
+    let changed: u64 =
+        found["hours"].as_array().into_iter().flatten().filter_map(|hour| hour["changed"].as_u64()).sum();
+    assert_eq!((changed, &found["deleted"]), (6, &2.into()), "four files, and a file and a folder that are gone");
     let (text, code) = said(&a, &["analyze", "d/e"]);
     assert_eq!(code, 0, "{text}");
     for says in ["2 files (293.0 KiB)", "2 different contents", "on 2 machines", "largest files", "d/e/own"] {

@@ -31,13 +31,13 @@ const PAGE_BYTES: u64 = 4096;
 
 /// What waits for `y` or another key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Order {
+enum MonitorOrder {
     Confirm,
     Undo,
     Restore(String),
 }
 
-impl Order {
+impl MonitorOrder {
     fn question(&self) -> String {
         match self {
             Self::Confirm => "let what is held back go ahead on all machines?".to_owned(),
@@ -51,7 +51,7 @@ pub(super) async fn run(mut client: Client, place: &place::CliPlace) -> Result<(
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Failure::Usage("monitor needs a terminal; 'dirsync status --watch' needs none".to_owned()));
     }
-    let mut seen = Seen::default();
+    let mut seen = MonitorState::default();
     seen.look(&mut client).await?;
     let mut terminal = ratatui::try_init()?;
     let ended = follow(&mut terminal, client, place, seen).await;
@@ -63,7 +63,7 @@ async fn follow(
     terminal: &mut DefaultTerminal,
     mut client: Client,
     place: &place::CliPlace,
-    mut seen: Seen,
+    mut seen: MonitorState,
 ) -> Result<(), Failure> {
     let mut keys = keys();
     let mut ticks = tokio::time::interval(EVERY);
@@ -103,17 +103,17 @@ async fn follow(
     }
 }
 
-async fn carry_out(client: &mut Client, order: Order) -> Result<String, crate::client::ClientError> {
+async fn carry_out(client: &mut Client, order: MonitorOrder) -> Result<String, crate::client::ClientError> {
     let text = match order {
-        Order::Confirm => {
+        MonitorOrder::Confirm => {
             let held: HeldView = client.post("/v1/confirm", &json!({})).await?;
             if held.is_empty() { "nothing is held back".to_owned() } else { super::held::confirmed(&held) }
         }
-        Order::Undo => {
+        MonitorOrder::Undo => {
             let undone: UndoView = client.post("/v1/undo", &json!({ "dry_run": false })).await?;
             super::held::undone(&undone)
         }
-        Order::Restore(path) => {
+        MonitorOrder::Restore(path) => {
             let query = json!({ "path": path, "at_ns": null, "dry_run": false });
             let restored: RestoredView = client.post("/v1/restore", &query).await?;
             show::restored(&restored)
@@ -138,7 +138,7 @@ fn keys() -> mpsc::Receiver<Event> {
 
 /// What was seen so far.
 #[derive(Default)]
-struct Seen {
+struct MonitorState {
     picture: Picture,
     /// By machine: bytes sent and received.
     traffic: BTreeMap<String, (u64, u64)>,
@@ -146,7 +146,7 @@ struct Seen {
     last_line: u64,
     /// Ticks of the processor by then.
     cpu: Option<(Instant, u64)>,
-    asked: Option<Order>,
+    asked: Option<MonitorOrder>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -154,10 +154,10 @@ enum Pressed {
     Nothing,
     End,
     Pause(bool),
-    Do(Order),
+    Do(MonitorOrder),
 }
 
-impl Seen {
+impl MonitorState {
     async fn look(&mut self, client: &mut Client) -> Result<(), crate::client::ClientError> {
         let status: StatusView = client.get("/v1/status", &[]).await?;
         let query = [("n", LINES.to_string()), ("after", self.last_line.to_string())];
@@ -232,10 +232,10 @@ impl Seen {
             KeyCode::Char('p') => {
                 return self.picture.status.as_ref().map_or(Pressed::Nothing, |status| Pressed::Pause(!status.paused));
             }
-            KeyCode::Char('c') => self.ask(Order::Confirm),
-            KeyCode::Char('u') => self.ask(Order::Undo),
+            KeyCode::Char('c') => self.ask(MonitorOrder::Confirm),
+            KeyCode::Char('u') => self.ask(MonitorOrder::Undo),
             KeyCode::Char('r') => match self.picture.chosen_path() {
-                Some(path) => self.ask(Order::Restore(path)),
+                Some(path) => self.ask(MonitorOrder::Restore(path)),
                 None => self.picture.said = Some("choose a change of a file first, with the arrow keys".to_owned()),
             },
             KeyCode::Down | KeyCode::Char('j') => self.picture.choose(1),
@@ -247,7 +247,7 @@ impl Seen {
         Pressed::Nothing
     }
 
-    fn ask(&mut self, order: Order) {
+    fn ask(&mut self, order: MonitorOrder) {
         self.picture.question = Some(order.question());
         self.asked = Some(order);
     }
@@ -269,7 +269,7 @@ mod tests {
     use crate::cli::show::tests::idle;
     use crate::model::DeviceId;
 
-    fn press(seen: &mut Seen, code: KeyCode) -> Pressed {
+    fn press(seen: &mut MonitorState, code: KeyCode) -> Pressed {
         seen.pressed(KeyEvent::new(code, KeyModifiers::NONE))
     }
 
@@ -288,8 +288,8 @@ mod tests {
 
     #[test]
     fn what_changes_much_is_asked_before_it_is_done() {
-        let mut seen = Seen::default();
-        for (key, order) in [('c', Order::Confirm), ('u', Order::Undo)] {
+        let mut seen = MonitorState::default();
+        for (key, order) in [('c', MonitorOrder::Confirm), ('u', MonitorOrder::Undo)] {
             assert_eq!(press(&mut seen, KeyCode::Char(key)), Pressed::Nothing);
             assert!(seen.picture.question.is_some());
             assert_eq!(press(&mut seen, KeyCode::Char('n')), Pressed::Nothing);
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_chosen_line_names_what_is_restored_and_stays_chosen_as_others_come() {
-        let mut seen = Seen::default();
+        let mut seen = MonitorState::default();
         press(&mut seen, KeyCode::Char('r'));
         assert!(seen.picture.question.is_none() && seen.picture.said.is_some());
         seen.add(vec![line(1, Some("a")), line(2, Some("b")), line(3, None)]);
@@ -313,12 +313,12 @@ mod tests {
         seen.add(vec![line(4, Some("c"))]);
         assert_eq!((seen.picture.chosen_path(), seen.last_line), (Some("b".to_owned()), 4));
         press(&mut seen, KeyCode::Char('r'));
-        assert_eq!(press(&mut seen, KeyCode::Char('y')), Pressed::Do(Order::Restore("b".to_owned())));
+        assert_eq!(press(&mut seen, KeyCode::Char('y')), Pressed::Do(MonitorOrder::Restore("b".to_owned())));
     }
 
     #[test]
     fn rates_are_of_the_time_between_two_looks() {
-        let (mut seen, mut now) = (Seen::default(), idle());
+        let (mut seen, mut now) = (MonitorState::default(), idle());
         now.peers[1].device = DeviceId([2; 32]);
         let began = Instant::now();
         seen.measure(&now, None, began);

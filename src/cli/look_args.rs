@@ -54,7 +54,7 @@ pub(super) enum LookCommand {
     /// What the folder is made of: duplicates, how many machines hold each file, the largest files
     /// and folders, and when they changed
     ///
-    /// It reads the whole list of files, a million of them in about a minute.
+    /// It reads the whole list of files, a page at a time, and no content.
     Analyze {
         /// Of what is in this folder [default: of all]
         path: Option<OsString>,

@@ -308,7 +308,7 @@ fn a_folder_whose_daemon_does_not_run_is_listed_with_the_command_that_starts_it(
     }
     assert_eq!(daemon.stop(), Some(0));
     let (code, lines) = of_it(&["folders"]);
-    let says = format!("not running; start it with: dirsyncd '{real}'");
+    let says = format!("not running; start it with: dirsyncd $'{real}'");
     assert!(code == Some(0) && lines.len() == 1 && lines[0].ends_with(&says), "{lines:?}");
     fs::rename(&name, bench.path("moved")).unwrap();
     assert_eq!(of_it(&["folders"]).1.len(), 0, "it is not there");
@@ -474,7 +474,7 @@ fn manual_pages_and_completions_need_no_folder_and_no_daemon() {
 
 #[test]
 fn the_drop_in_of_inotify_sets_limits_that_the_kernel_has() {
-    let text = include_str!("../systemd/sysctl.d/60-dirsyncd.conf");
+    let text = include_str!("../systemd/sysctl.d/10-dirsyncd.conf");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let set: Vec<_> = lines.map(|line| line.split_once(" = ").expect("a name and a value")).collect();
     assert_eq!(set.len(), 2);

@@ -4,7 +4,7 @@
 //! Deliberately not here: anything that is not done with the real programs.
 
 use super::{Failure, show, wait};
-use crate::client::{Client, Folder, shown};
+use crate::client::{Client, ClientError, Folder, shown};
 use crate::humanize::duration;
 use crate::views::history::RestoredView;
 use clap::Args;
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
@@ -38,22 +39,31 @@ const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 pub(super) async fn run(wanted: &DemoArgs) -> Result<(), Failure> {
     let to_read = if wanted.quick || !io::stdout().is_terminal() { Duration::ZERO } else { TO_READ };
     let home = tempfile::Builder::new().prefix("dirsync-demo-").tempdir()?;
-    let mut tour = Tour { step: 0, to_read, home, port: free_port()?, machines: Vec::new() };
-    tokio::select! {
-        ended = tour.all() => ended?,
-        _ = tokio::signal::ctrl_c() => say("\ninterrupted")?,
-    }
+    let mut tour = Tour { machines: Vec::new(), step: 0, to_read, home, port: free_port()? };
+    let mut ends = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()].map(signal);
+    let [Ok(terminate), Ok(hangup), Ok(interrupt)] = &mut ends else {
+        return Err(Failure::Nothing("no signal can be waited for here".to_owned()));
+    };
+    let ended = tokio::select! {
+        ended = tour.all() => ended,
+        _ = terminate.recv() => say("\ninterrupted"),
+        _ = hangup.recv() => say("\ninterrupted"),
+        _ = interrupt.recv() => say("\ninterrupted"),
+    };
+    let ended = ended.map_err(|why| tour.explained(why));
     let home = shown(tour.home.path());
-    tour.end();
+    tour.end()?;
+    ended?;
     say(&format!("All of it is gone: the three daemons have ended, and {home} is removed."))
 }
 
+/// The daemons end before their folders go.
 struct Tour {
+    machines: Vec<DemoMachine>,
     step: u32,
     to_read: Duration,
     home: TempDir,
     port: u16,
-    machines: Vec<DemoMachine>,
 }
 
 /// Ended with the tour, however that ends.
@@ -91,7 +101,7 @@ impl Tour {
             self.machines.push(machine);
             // The first makes the group's secret, which the others are given.
             let secret = self.machines[0].state.join("secret");
-            until("the first daemon has made a secret", || secret.exists()).await?;
+            self.until("the first daemon has made a secret", || secret.exists()).await?;
         }
         let began = Instant::now();
         for n in 0..NAMES.len() {
@@ -108,7 +118,7 @@ impl Tour {
         let began = Instant::now();
         fs::write(self.at(0, "notes.txt"), "buy milk\n")?;
         let there = [self.at(1, "notes.txt"), self.at(2, "notes.txt")];
-        until("it is on the others", || there.iter().all(|path| holds(path, "buy milk\n"))).await?;
+        self.until("it is on the others", || there.iter().all(|path| holds(path, "buy milk\n"))).await?;
         say(&format!("beta and gamma had it after {}, written to their disks for good.", took(began)))?;
         self.pause().await
     }
@@ -127,7 +137,7 @@ impl Tour {
         command("dirsync -C gamma resume")?;
         self.order(2, "resume").await?;
         let all: Vec<_> = (0..3).map(|n| self.at(n, "notes.txt")).collect();
-        until("all hold the later edit", || all.iter().all(|path| holds(path, "buy tea\n"))).await?;
+        self.until("all hold the later edit", || all.iter().all(|path| holds(path, "buy tea\n"))).await?;
         say("The later edit is in all three folders. The other one is not lost:")?;
         self.show_command(0, "conflicts")?;
         say("'dirsync conflicts diff' compares the two, and 'dirsync conflicts keep' decides.")?;
@@ -140,17 +150,17 @@ impl Tour {
         let mut noise = vec![0; LARGE];
         blake3::Hasher::new().update(self.home.path().as_os_str().as_encoded_bytes()).finalize_xof().fill(&mut noise);
         fs::write(self.at(0, "video"), &noise)?;
-        let staged = self.at(1, ".dirsync/staging");
-        until("something of it has come", || bytes_below(&staged) > 0 || self.at(1, "video").exists()).await?;
+        let (staged, whole) = (self.at(1, ".dirsync/staging"), self.at(1, "video"));
+        self.until("something of it has come", || bytes_below(&staged) > 0 || whole.exists()).await?;
         self.machines[1].child.kill()?;
         self.machines[1].child.wait()?;
-        let half = if self.at(1, "video").exists() { "had all of it" } else { "had a part of it, and no half file" };
+        let half = if whole.exists() { "had all of it" } else { "had a part of it, and no half file" };
         say(&format!("beta was killed when it {half}. It is started again:"))?;
         let again = self.start(NAMES[1])?;
         let began = Instant::now();
         self.machines[1] = again;
         let (path, due) = (self.at(1, "video"), blake3::hash(&noise));
-        until("it is whole", || fs::read(&path).is_ok_and(|bytes| blake3::hash(&bytes) == due)).await?;
+        self.until("it is whole", || fs::read(&path).is_ok_and(|bytes| blake3::hash(&bytes) == due)).await?;
         say(&format!("After {} it holds the file, byte for byte.", took(began)))?;
         self.pause().await
     }
@@ -161,22 +171,37 @@ impl Tour {
         self.wait_idle(0).await?;
         fs::remove_file(self.at(0, "notes.txt"))?;
         let there: Vec<_> = (0..3).map(|n| self.at(n, "notes.txt")).collect();
-        until("it is deleted everywhere", || there.iter().all(|path| !path.exists())).await?;
+        self.until("it is deleted everywhere", || there.iter().all(|path| !path.exists())).await?;
         say("It is gone on all three. Any of them brings it back:")?;
         command("dirsync -C beta restore notes.txt")?;
         let mut client = self.client(1).await?;
-        // Until its history is looked through.
+        let began = Instant::now();
         let restored: RestoredView = loop {
             match client.post("/v1/restore", &json!({ "path": "notes.txt", "at_ns": null, "dry_run": false })).await {
                 Ok(done) => break done,
-                Err(why) if why.to_string().contains("busy") => tokio::time::sleep(LOOKED_EVERY).await,
+                Err(ClientError::Refused { code: 503, .. }) if began.elapsed() < PATIENCE => {
+                    tokio::time::sleep(LOOKED_EVERY).await;
+                }
                 Err(why) => return Err(why.into()),
             }
         };
         say(&indented(&show::restored(&restored)))?;
-        until("it is back everywhere", || there.iter().all(|path| holds(path, "buy tea\n"))).await?;
+        self.until("it is back everywhere", || there.iter().all(|path| holds(path, "buy tea\n"))).await?;
         say("\nThat was the tour. 'dirsyncd DIR' on this machine and 'dirsync invite' begin with your own folder.")?;
         self.pause().await
+    }
+
+    /// Looks until it is so, as long as all daemons run.
+    async fn until(&mut self, what: &str, is_so: impl Fn() -> bool) -> Result<(), Failure> {
+        let began = Instant::now();
+        while !is_so() {
+            let has_ended = |machine: &mut DemoMachine| machine.child.try_wait().is_ok_and(|ended| ended.is_some());
+            if began.elapsed() > PATIENCE || self.machines.iter_mut().any(has_ended) {
+                return Err(stuck(what));
+            }
+            tokio::time::sleep(LOOKED_EVERY).await;
+        }
+        Ok(())
     }
 
     fn start(&self, name: &str) -> Result<DemoMachine, Failure> {
@@ -186,6 +211,10 @@ impl Tour {
         let mut command = Command::new(program());
         command.arg(&dir).arg("--state-dir").arg(&state).args(["--name", name, "--listen-port", "0"]);
         command.args(["--broadcast-port", &self.port.to_string()]);
+        // What is meant for the user's own daemons.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"DIRSYNCD_")) {
+            command.env_remove(name);
+        }
         if let Some(first) = self.machines.first().filter(|first| first.dir != dir) {
             command.arg("--secret-file").arg(first.state.join("secret"));
         }
@@ -258,8 +287,18 @@ impl Tour {
         Ok(())
     }
 
-    fn end(mut self) {
+    /// With what a daemon said last, if one has ended.
+    fn explained(&mut self, why: Failure) -> Failure {
+        let has_ended = |machine: &mut DemoMachine| machine.child.try_wait().is_ok_and(|ended| ended.is_some());
+        let Some(n) = self.machines.iter_mut().position(has_ended) else { return why };
+        let log = fs::read_to_string(self.home.path().join(format!("{}.log", NAMES[n]))).unwrap_or_default();
+        let last = log.lines().last().unwrap_or_default();
+        Failure::Nothing(format!("the daemon of {} has ended: {last}", NAMES[n]))
+    }
+
+    fn end(mut self) -> io::Result<()> {
         self.machines.clear();
+        self.home.close()
     }
 }
 
@@ -273,19 +312,8 @@ fn free_port() -> io::Result<u16> {
     Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) -> Result<(), Failure> {
-    let began = Instant::now();
-    while !is_so() {
-        if began.elapsed() > PATIENCE {
-            return Err(stuck(what));
-        }
-        tokio::time::sleep(LOOKED_EVERY).await;
-    }
-    Ok(())
-}
-
 fn stuck(what: &str) -> Failure {
-    Failure::Nothing(format!("waited a minute in vain until {what}; 'dirsync doctor' in a folder of yours may say why"))
+    Failure::Nothing(format!("waited in vain until {what}; 'dirsync doctor' in a folder of yours may say why"))
 }
 
 fn holds(path: &Path, content: &str) -> bool {

@@ -35,8 +35,21 @@ async fn remove(
 ) -> Result<(), Failure> {
     let paths = paths.iter().map(|path| place.file(path)).collect::<Result<Vec<_>, _>>()?;
     let (mut deleted, mut failed) = (Vec::new(), Vec::new());
-    for path in paths {
-        let below = if recursive { list::all(&mut client, Some(&path), true).await? } else { Vec::new() };
+    // What was done is said, also where the daemon is gone by then.
+    let mut ended = Ok(());
+    'paths: for path in paths {
+        let listed = if recursive { list::all(&mut client, Some(&path), true).await } else { Ok(Vec::new()) };
+        let below = match listed {
+            Ok(below) => below,
+            Err(Failure::Client(ClientError::Refused { text, .. })) => {
+                failed.push(PathNote { path, text });
+                continue;
+            }
+            Err(why) => {
+                ended = Err(why);
+                break;
+            }
+        };
         // What is in a folder comes after it; a file is among its own.
         let below = below.into_iter().rev().map(|entry| entry.path).filter(|below| *below != path);
         let mut all: Vec<_> = below.collect();
@@ -45,7 +58,10 @@ async fn remove(
             match client.delete_content(&path).await {
                 Ok(DoneView { .. }) => deleted.push(path),
                 Err(ClientError::Refused { text, .. }) => failed.push(PathNote { path, text }),
-                Err(why) => return Err(why.into()),
+                Err(why) => {
+                    ended = Err(why.into());
+                    break 'paths;
+                }
             }
         }
     }
@@ -59,6 +75,7 @@ async fn remove(
         }
         out
     })?;
+    ended?;
     all_done(deleted.len(), failed.len(), "deleted")
 }
 

@@ -20,6 +20,7 @@ use crate::views::status::PathNote;
 use crate::views::why::WhyView;
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -57,18 +58,31 @@ pub(super) async fn get(mut client: Client, place: &CliPlace, json: bool, args: 
         goals.extend(goals_of(&mut client, path, &out, args.recursive, &mut failed).await?);
     }
     let mut client = LastingClient::new(&place.folder, client);
-    let mut fetched = Vec::new();
+    let (mut fetched, mut ended, mut taken) = (Vec::new(), Ok(()), BTreeSet::new());
     for (path, goal) in goals {
+        if !taken.insert(goal.clone()) {
+            let text = format!("another one of these goes to '{}' as well", shown(&goal));
+            failed.push(PathNote { path, text });
+            continue;
+        }
         let mut fetch = ContentFetch::new(&mut client, &path, args.timeout, args.quiet);
         match fetch.fetch_to(&goal, args.force).await {
             Ok(done) => fetched.push(done),
             Err(Failure::Partly(text) | Failure::Client(ClientError::Refused { text, .. })) => {
                 failed.push(PathNote { path, text });
             }
-            Err(why) => return Err(why),
+            Err(Failure::Output(why)) => {
+                failed.push(PathNote { path, text: format!("'{}': {why}", shown(&goal)) });
+            }
+            Err(why) => {
+                ended = Err(why);
+                break;
+            }
         }
     }
+    // What was fetched is said in any case.
     say(json, &json!({ "files": fetched, "failed": failed }), |_| text(&fetched, &failed))?;
+    ended?;
     all_done(fetched.len(), failed.len(), "fetched")
 }
 
@@ -120,15 +134,18 @@ async fn goals_of(
     }
     let mut goals = Vec::new();
     for entry in list::all(client, path.as_deref(), true).await? {
-        let whole = name(&entry.path)?;
-        let below = path.as_deref().map_or(0, |path| name(path).map_or(0, |path| path.as_bytes().len() + 1));
-        let Some(below) = whole.as_bytes().get(below..) else {
+        if path.as_ref() == Some(&entry.path) {
             // It is a file itself.
             goals.push((entry.path, outermost.clone()));
             continue;
+        }
+        // Whoever answers: nothing goes elsewhere than below `--out`.
+        let Some(below) = below(path.as_deref(), &entry.path) else {
+            failed.push(PathNote { path: entry.path, text: "no path below what was asked for".to_owned() });
+            continue;
         };
         match entry.kind.as_str() {
-            "file" => goals.push((entry.path, outermost.join(OsStr::from_bytes(below)))),
+            "file" => goals.push((entry.path, outermost.join(OsStr::from_bytes(below.as_bytes())))),
             "directory" => {}
             _ => failed.push(PathNote { path: entry.path, text: "a link, and has no content".to_owned() }),
         }
@@ -138,6 +155,15 @@ async fn goals_of(
         goals.push((path, outermost));
     }
     Ok(goals)
+}
+
+/// The path of an entry below a folder (`None`: all of it), checked as any foreign path.
+fn below(folder: Option<&str>, entry: &str) -> Option<SyncPath> {
+    let below = match folder {
+        Some(folder) => entry.strip_prefix(folder)?.strip_prefix('/')?,
+        None => entry,
+    };
+    SyncPath::from_text(below).ok()
 }
 
 pub(super) async fn cat(
@@ -323,6 +349,18 @@ fn news(path: &str, before: &[String], now: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_lies_below_what_was_asked_for_has_a_goal() {
+        let text = |folder, entry| below(folder, entry).map(|path| path.to_text());
+        assert_eq!(text(Some("d"), "d/e/f"), Some("e/f".to_owned()));
+        assert_eq!(text(None, "d/e"), Some("d/e".to_owned()));
+        // As a listener that is not ours might say.
+        for entry in ["ab/etc/cron.d/x", "d", "d/", "da/f", "d//etc/x", "d/../x", "d/./x", "/etc/x", ""] {
+            assert_eq!(text(Some("d"), entry), None, "{entry}");
+        }
+        assert_eq!((text(None, "../x"), text(None, "/etc/x")), (None, None));
+    }
 
     #[test]
     fn who_brings_a_file_is_said_as_it_changes() {

@@ -79,6 +79,8 @@ fn is_listed(entry: &EntryView, path: Option<&str>, recursive: bool) -> bool {
     if Some(&*entry.path) == path {
         return entry.kind != "directory";
     }
-    let below = path.map_or(entry.path.as_str(), |dir| entry.path.get(dir.len() + 1..).unwrap_or_default());
+    // What does not lie there was not asked for, whoever answers.
+    let below = path.map_or(Some(entry.path.as_str()), |dir| entry.path.strip_prefix(dir)?.strip_prefix('/'));
+    let Some(below) = below.filter(|below| !below.is_empty()) else { return false };
     entry.kind != "deleted" && (recursive || !below.contains('/'))
 }

@@ -25,9 +25,6 @@ const EVERY: Duration = Duration::from_secs(1);
 const LINES: usize = 200;
 /// Of the rates (s).
 const RATES_KEPT: usize = 120;
-/// Of the times in `/proc` (`man 5 proc`).
-const TICKS_A_SECOND: f64 = 100.0;
-const PAGE_BYTES: u64 = 4096;
 
 /// What waits for `y` or another key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +205,7 @@ impl MonitorState {
         self.picture.memory_bytes = used.map(|(_, bytes)| bytes);
         self.picture.cpu_percent = used.zip(self.cpu).map(|((ticks, _), (at, before))| {
             let seconds = now.duration_since(at).as_secs_f64().max(0.001);
-            ticks.saturating_sub(before) as f64 / TICKS_A_SECOND / seconds * 100.0
+            ticks.saturating_sub(before) as f64 / rustix::param::clock_ticks_per_second() as f64 / seconds * 100.0
         });
         self.cpu = used.map(|(ticks, _)| (now, ticks));
     }
@@ -260,7 +257,7 @@ fn process(pid: i32) -> Option<(u64, u64)> {
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     // Fields 14, 15 and 24 of `man 5 proc`; the third is the first here.
-    Some((number(11)? + number(12)?, number(21)? * PAGE_BYTES))
+    Some((number(11)? + number(12)?, number(21)? * rustix::param::page_size() as u64))
 }
 
 #[cfg(test)]

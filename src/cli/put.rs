@@ -16,6 +16,7 @@ use crate::views::status::PathNote;
 use crate::views::why::WhyView;
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -58,22 +59,26 @@ pub(super) async fn put(client: Client, place: &CliPlace, json: bool, args: PutA
     let mut failed = Vec::new();
     let outgoing = outgoing(place, &args, &mut failed)?;
     let mut client = LastingClient::new(&place.folder, client);
-    let mut sent = Vec::new();
+    let (mut sent, mut ended) = (Vec::new(), Ok(()));
     for one in outgoing {
         match send(&mut client, &args, &one).await {
             Ok(done) => sent.push(done),
             Err(Failure::Partly(text) | Failure::Client(ClientError::Refused { text, .. })) => {
                 failed.push(PathNote { path: shown(&one.file), text });
             }
-            Err(why) => return Err(why),
+            Err(why) => {
+                ended = Err(why);
+                break;
+            }
         }
     }
     let waited = match args.wait_copies {
-        Some(copies) => wait_for(&mut client, &args, copies, &mut sent).await,
-        None => Ok(()),
+        Some(copies) if ended.is_ok() => wait_for(&mut client, &args, copies, &mut sent).await,
+        _ => Ok(()),
     };
+    // What was sent is said in any case.
     say(json, &json!({ "files": sent, "failed": failed }), |_| text(&sent, &failed))?;
-    waited?;
+    ended.and(waited)?;
     all_done(sent.len(), failed.len(), "sent")
 }
 
@@ -108,9 +113,10 @@ fn outgoing(place: &CliPlace, args: &PutArgs, failed: &mut Vec<PathNote>) -> Res
             }
         };
         let path = if is_into {
-            // `.` and `..` have the name of what they are.
-            let real = file.canonicalize()?;
-            below(goal.as_deref(), real.file_name().unwrap_or_default().as_bytes())?
+            // `.` and `..` have no name of their own; a link is sent under its own.
+            let name = file.file_name().map(ToOwned::to_owned);
+            let real = || file.canonicalize().ok()?.file_name().map(ToOwned::to_owned);
+            below(goal.as_deref(), name.or_else(real).unwrap_or_default().as_bytes())?
         } else {
             goal.clone().unwrap_or_default()
         };
@@ -124,7 +130,14 @@ fn outgoing(place: &CliPlace, args: &PutArgs, failed: &mut Vec<PathNote>) -> Res
             fail("no regular file".to_owned());
         }
     }
+    let mut goals = BTreeSet::new();
     all.retain(|OutgoingFile { file, path }| {
+        let is_first = goals.insert(path.clone());
+        if !is_first {
+            let text = format!("another one of these would be '{path}' as well");
+            failed.push(PathNote { path: shown(file), text });
+            return false;
+        }
         let is_itself = place.on_disk(path).and_then(|there| Some(is_same(&there, &file.canonicalize().ok()?)));
         if is_itself == Some(true) {
             failed.push(PathNote { path: shown(file), text: "it is that very file".to_owned() });

@@ -8,14 +8,14 @@ mod network;
 
 use super::{Client, Folder};
 use crate::humanize::{bytes, count, counted};
-use crate::io::fs::probe;
+use crate::io::fs::{probe, stage};
 use crate::views::doctor::{DoctorView, FindingView};
 use crate::views::status::StatusView;
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
 
-/// Below this share of the disk, and below so many bytes, the daemon takes no large content.
-const LOW_PERCENT: u64 = 5;
+/// Of the inodes of a disk, so few are soon used up (%).
+const FEW_PERCENT: u64 = 5;
 
 /// Takes about as long as it listens: 4 s.
 pub async fn examine(folder: &Folder) -> DoctorView {
@@ -130,14 +130,17 @@ fn abilities(folder: &Folder) -> Option<FindingView> {
 fn room(folder: &Folder) -> Option<FindingView> {
     let disk = rustix::fs::fstatvfs(&folder.dir).ok().filter(|disk| disk.f_blocks > 0)?;
     let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-    let is_low = free < all / 100 * LOW_PERCENT;
-    let few_inodes = disk.f_files > 0 && disk.f_favail < disk.f_files / 100 * LOW_PERCENT;
+    let reserve = stage::reserve_bytes(all);
+    let few_inodes = disk.f_files > 0 && disk.f_favail < disk.f_files / 100 * FEW_PERCENT;
     let text = format!("{} of {} are free", bytes(free), bytes(all));
     Some(if few_inodes {
         let left = format!("{text}, and {} of {} inodes", count(disk.f_favail), count(disk.f_files));
         FindingView::notice("disk", left, "remove files, or make the file system anew with more inodes")
-    } else if is_low {
-        FindingView::notice("disk", text, "free some space: nothing large comes in while little is left")
+    } else if free < reserve {
+        let left = format!("{text}: nothing more is fetched until {} are", bytes(reserve));
+        FindingView::fault("disk", left, "free some space")
+    } else if free < 2 * reserve {
+        FindingView::notice("disk", text, format!("free some space: nothing is fetched below {}", bytes(reserve)))
     } else {
         FindingView::fine("disk", text)
     })

@@ -51,6 +51,17 @@ pub fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// One word of a command that a person may paste into a shell. What cannot be typed is written as
+/// bash and zsh read it.
+pub fn shell_word(bytes: &[u8]) -> String {
+    let shown = escape(bytes);
+    if shown.as_bytes() == bytes {
+        format!("'{}'", shown.replace('\'', r"'\''"))
+    } else {
+        format!("$'{}'", shown.replace('\'', r"\'"))
+    }
+}
+
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, b| {
@@ -141,6 +152,15 @@ mod tests {
     fn text_that_was_never_escaped_is_refused() {
         for bad in ["\\", "\\x", "\\x0", "\\xzz", "\\n"] {
             assert_eq!(unescape(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_a_word_as_the_bytes_that_it_is_of() {
+        for bytes in [&b"/srv/shared"[..], b"/srv/Bob's files", b"a\\b", b"x'; evil; '", b"\x1b[2J\xff", b"$(evil)"] {
+            let line = format!("printf %s {}", shell_word(bytes));
+            let out = std::process::Command::new("bash").args(["-c", &line]).output().unwrap();
+            assert_eq!(out.stdout, bytes, "{line}");
         }
     }
 }

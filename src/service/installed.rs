@@ -116,7 +116,7 @@ fn command(folder: &Path, state: Option<&Path>, managers: &[UnitDirs]) -> String
     };
     match managers.iter().find(is_units) {
         Some(manager) => format!("{} start '{}'", manager.scope.systemctl(), unit.trim_end_matches(".service")),
-        None => format!("dirsyncd '{}'", text::escape(folder.as_os_str().as_bytes())),
+        None => format!("dirsyncd {}", text::shell_word(folder.as_os_str().as_bytes())),
     }
 }
 

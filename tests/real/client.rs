@@ -282,6 +282,29 @@ fn what_is_deleted_and_moved_by_the_tool_is_so_on_all_machines() {
 }
 
 #[test]
+fn what_was_done_is_said_also_where_another_path_is_refused_and_no_two_go_to_one_place() {
+    let a = Group::new().machine("a");
+    a.start();
+    write(a.at("old/f"), "1");
+    a.wait_own_idle();
+    let (answer, code) = asked(&a, &["rm", "-r", "old", "nothing"]);
+    assert_eq!((code, &answer["deleted"]), (1, &serde_json::json!(["old/f", "old"])));
+    assert_eq!(answer["failed"][0]["path"], "nothing");
+
+    let files = [outside(&a, "one/same", b"1"), outside(&a, "two/same", b"2")];
+    let (answer, code) = asked(&a, &["put", "--force", &files[0], &files[1], "--to", "d"]);
+    assert_eq!((code, &answer["files"][0]["path"]), (1, &"d/same".into()));
+    assert!(answer["failed"][0]["text"].as_str().is_some_and(|text| text.contains("another one")), "{answer}");
+    assert_eq!(peek(a.at("d/same")).as_deref(), Some(&b"1"[..]));
+
+    // A link is sent under its own name.
+    let link = a.home.join("outside/current");
+    std::os::unix::fs::symlink(&files[1], &link).expect("our own folder");
+    let (answer, code) = asked(&a, &["put", &text(&link)]);
+    assert_eq!((code, &answer["files"][0]["path"]), (0, &"current".into()), "{answer}");
+}
+
+#[test]
 fn what_a_role_keeps_off_the_disk_is_refused_with_that_reason() {
     let (a, b) = Group::new().pair();
     assert_eq!(said(&a, &["role", "send-only"]).1, 0);

@@ -3,11 +3,13 @@
 use crate::client::shown;
 use crate::humanize::{count, counted};
 use crate::io::fs::rlimits;
+use crate::model::text::shell_word;
 use crate::service::installed::{Scope, UnitDirs};
 use crate::service::name;
 use crate::views::doctor::FindingView;
 use crate::views::status::{StatusView, WatchesView};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -71,7 +73,7 @@ pub(super) fn state_folder(path: &Path) -> FindingView {
         }
         Ok(is) if is.mode() & 0o022 != 0 => {
             let text = format!("others may write into '{}'", shown(path));
-            FindingView::fault(check, text, format!("chmod 0700 '{}'", shown(path)))
+            FindingView::fault(check, text, format!("chmod 0700 {}", shell_word(path.as_os_str().as_bytes())))
         }
         Ok(_) => FindingView::fine(check, format!("'{}'", shown(path))),
     }
@@ -90,7 +92,10 @@ pub(super) fn secret(state: &Path) -> FindingView {
         }
         Ok(is) if is.mode() & 0o077 != 0 => {
             let text = format!("others may read '{}' (mode {:04o})", shown(&path), is.mode() & 0o7777);
-            let remedy = format!("chmod 0600 '{}', and 'dirsync rotate' if somebody may have read it", shown(&path));
+            let remedy = format!(
+                "chmod 0600 {}, and 'dirsync rotate' if somebody may have read it",
+                shell_word(path.as_os_str().as_bytes())
+            );
             FindingView::fault(check, text, remedy)
         }
         Ok(is) => FindingView::fine(check, format!("mode {:04o}, for its owner alone", is.mode() & 0o7777)),
@@ -106,7 +111,11 @@ pub(super) fn unit(folder: &Path) -> FindingView {
         return FindingView::fine(check, format!("'{unit}' starts it {when}"));
     }
     let text = "no systemd unit starts the daemon of this folder after a restart of the machine";
-    FindingView::notice(check, text, format!("sudo dirsync install '{}', or with --user as yourself", shown(folder)))
+    FindingView::notice(
+        check,
+        text,
+        format!("sudo dirsync install {}, or with --user as yourself", shell_word(folder.as_os_str().as_bytes())),
+    )
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Anyone can send such a datagram: what it says is shown, and nothing follows from it.
 
 use crate::humanize::duration;
+use crate::io::net::challenge::own_addresses;
 use crate::model::{DeviceId, text};
 use crate::views::doctor::FindingView;
 use crate::views::status::StatusView;
@@ -49,7 +50,7 @@ struct HeardMachine {
 /// Which broadcasts come here, the daemon's own among them.
 pub(super) async fn heard(status: &StatusView) -> Vec<FindingView> {
     let (check, port) = ("broadcasts", status.broadcast_port);
-    let heard = match listen(port).await {
+    let heard = match listen(port, status).await {
         Ok(heard) => heard,
         Err(why) => {
             let text = format!("UDP port {port} cannot be listened on beside the daemon: {why}");
@@ -61,19 +62,16 @@ pub(super) async fn heard(status: &StatusView) -> Vec<FindingView> {
 
 fn judge(status: &StatusView, heard: &BTreeMap<DeviceId, (String, IpAddr)>) -> FindingView {
     let (check, port) = ("broadcasts", status.broadcast_port);
-    let is_own = heard.contains_key(&status.device);
+    let is_heard = heard.contains_key(&status.device);
     let others: Vec<_> = heard.iter().filter(|(device, _)| **device != status.device).collect();
-    let is_known = |device: &DeviceId| {
-        status.peers.iter().any(|peer| peer.device == *device) || status.devices.iter().any(|one| one.device == *device)
-    };
     let names: Vec<_> = others
         .iter()
         .map(|(device, (name, from))| {
-            let note = if is_known(device) { "" } else { ", of another group" };
+            let note = if is_known(status, device) { "" } else { ", not linked: of another group, or kept out" };
             format!("{} ({from}{note})", text::escape(name.as_bytes()))
         })
         .collect();
-    if !is_own {
+    if !is_heard {
         let text = format!("this machine's own broadcast to UDP port {port} does not come back to it");
         let remedy = format!(
             "see whether an interface is up ('ip addr') and the firewall lets UDP port {port} in; where broadcasts do \
@@ -96,21 +94,28 @@ fn judge(status: &StatusView, heard: &BTreeMap<DeviceId, (String, IpAddr)>) -> F
     FindingView::fine(check, format!("heard: this machine, {}", names.join(", ")))
 }
 
+fn is_known(status: &StatusView, device: &DeviceId) -> bool {
+    status.peers.iter().any(|peer| peer.device == *device) || status.devices.iter().any(|one| one.device == *device)
+}
+
 fn seconds(time: Duration) -> String {
     duration(time.as_nanos() as u64)
 }
 
 /// All that is announced on this port for some seconds.
-async fn listen(port: u16) -> io::Result<BTreeMap<DeviceId, (String, IpAddr)>> {
+async fn listen(port: u16, status: &StatusView) -> io::Result<BTreeMap<DeviceId, (String, IpAddr)>> {
     let socket = bind(port)?;
     let (mut heard, mut datagram) = (BTreeMap::new(), [0; DATAGRAM_BYTES]);
+    let own = own_addresses();
+    let is_own = |from: IpAddr| matches!(from, IpAddr::V4(from) if own.contains(&from));
     let until = Instant::now() + LISTENED_FOR;
     while let Ok(received) = timeout_at(until, socket.recv_from(&mut datagram)).await {
         let (length, from) = received?;
-        if heard.len() >= MOST_HEARD {
-            break;
-        }
-        if let Some(machine) = machine(&datagram[..length]) {
+        let Some(machine) = machine(&datagram[..length]) else { continue };
+        // Anyone can say our name, and so many others that none of ours is left.
+        let is_ours = machine.device == status.device;
+        let is_meant = if is_ours { is_own(from.ip()) } else { is_known(status, &machine.device) };
+        if is_meant || (!is_ours && heard.len() < MOST_HEARD) {
             heard.insert(machine.device, (machine.name, from.ip()));
         }
     }

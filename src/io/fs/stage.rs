@@ -34,6 +34,11 @@ pub(super) const WRITEBACK_BYTES: u64 = 8 << 20;
 /// So much of the disk is left free: this share of it, but not more than so many bytes.
 const RESERVE_PERCENT: u64 = 1;
 const RESERVE_BYTES: u64 = 1 << 30;
+/// How much of a disk of this size is left free (bytes).
+pub fn reserve_bytes(all: u64) -> u64 {
+    (all / 100 * RESERVE_PERCENT).min(RESERVE_BYTES)
+}
+
 /// The free space is asked for at most this often.
 const ROOM_CHECK: Duration = Duration::from_millis(200);
 
@@ -166,7 +171,7 @@ impl Stage {
     fn free(&self) -> Option<u64> {
         let disk = rustix::fs::fstatvfs(self.root.staging()).ok().filter(|disk| disk.f_blocks > 0)?;
         let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-        Some(free.saturating_sub((all / 100 * RESERVE_PERCENT).min(RESERVE_BYTES)))
+        Some(free.saturating_sub(reserve_bytes(all)))
     }
 
     pub(super) fn next_id(&self) -> StageId {

@@ -80,7 +80,9 @@ impl From<Tally> for TallyView {
 impl From<MachineTally> for MachineView {
     fn from(machine: MachineTally) -> Self {
         let MachineTally { device, name, is_gone, verified, oldest_day, mismatched, missing } = machine;
-        let since = (oldest_day > 0).then(|| (u64::from(oldest_day) * DAY_NS).to_string());
+        // A peer may say any day; and none is known while it is still asked.
+        let since = (oldest_day > 0).then(|| u64::from(oldest_day).checked_mul(DAY_NS)).flatten();
+        let since = since.map(|since| since.to_string());
         let name = text::escape(name.as_bytes());
         Self { device, name, gone: is_gone, verified, mismatched, missing, hashed_since_ns: since }
     }
@@ -92,5 +94,23 @@ impl From<FileHeld> for FileView {
         let FileHeld { path, here, verified, mismatched, missing } = file;
         let path = path.to_text();
         Self { path, here, verified: names(verified), mismatched: names(mismatched), missing: names(missing) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::DeviceId;
+
+    #[test]
+    fn a_day_that_no_peer_can_have_hashed_on_is_left_out() {
+        let since = |oldest_day| {
+            let (device, name) = (DeviceId([1; 32]), "b".to_owned());
+            let tally =
+                MachineTally { device, name, is_gone: false, verified: 1, oldest_day, mismatched: 0, missing: 0 };
+            MachineView::from(tally).hashed_since_ns
+        };
+        assert_eq!(since(2), Some((2 * DAY_NS).to_string()));
+        assert_eq!((since(0), since(u32::MAX)), (None, None));
     }
 }

@@ -74,7 +74,9 @@ fn on_a_terminal(machine: &Machine, before: &str) -> std::process::Child {
     let words = [command.get_program()].into_iter().chain(command.get_args());
     let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let (pid, log) = (machine.home.join("pid"), machine.log_file());
-    let line = format!("echo $$ >{} && exec {before} {} >{} 2>&1", pid.display(), words.join(" "), log.display());
+    // Whoever runs these tests may be started by `nohup`, and the daemon would inherit that.
+    let run = format!("exec env --default-signal=HUP {before} {}", words.join(" "));
+    let line = format!("echo $$ >{} && {run} >{} 2>&1", pid.display(), log.display());
     let mut script = Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let child = script.spawn().expect("script is here");

@@ -6,12 +6,12 @@
 
 use super::Failure;
 use crate::client::shown;
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = ".dirsync-get-";
@@ -73,13 +73,15 @@ impl PartFile {
         let failed = |why: io::Error| Failure::Partly(format!("'{}': {why}", shown(&path)));
         fs::create_dir_all(dir).map_err(failed)?;
         let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        options.read(true).append(true).create(true).mode(0o600).custom_flags(flags.bits() as i32);
         let mut file = options.open(&path).map_err(failed)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(Failure::Partly("it is being fetched already".to_owned())),
             Err(why) => return Err(failed(why.into())),
         }
+        check_own(&file, &path).map_err(failed)?;
         let mut sink = ContentSink::new(Box::new(file.try_clone().map_err(failed)?));
         sink.at = hash(&mut file, &mut sink.hasher).map_err(failed)?;
         Ok((Self { file, path, goal: goal.to_owned() }, sink))
@@ -92,8 +94,11 @@ impl PartFile {
             return fs::rename(&self.path, &self.goal);
         }
         match rustix::fs::renameat_with(CWD, &self.path, CWD, &self.goal, RenameFlags::NOREPLACE) {
-            // A file system that does not know that.
-            Err(Errno::INVAL | Errno::NOSYS) if !self.goal.exists() => fs::rename(&self.path, &self.goal),
+            // A file system that does not know that, as NFS: a second name replaces nothing either.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                fs::hard_link(&self.path, &self.goal)?;
+                fs::remove_file(&self.path)
+            }
             done => Ok(done?),
         }
     }
@@ -101,6 +106,18 @@ impl PartFile {
     pub(super) fn discard(self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Another user's file, one with a second name, or one whose name means another by now could be
+/// written by others after it was verified.
+fn check_own(file: &File, path: &Path) -> io::Result<()> {
+    let (opened, named) = (file.metadata()?, path.symlink_metadata()?);
+    let is_own = opened.uid() == rustix::process::geteuid().as_raw();
+    let is_it = (opened.dev(), opened.ino()) == (named.dev(), named.ino());
+    if opened.is_file() && opened.nlink() == 1 && is_own && is_it {
+        return Ok(());
+    }
+    Err(io::Error::other("it is not a part that this user has fetched; remove it, or fetch to another folder"))
 }
 
 /// How many bytes that were, to the end.
@@ -113,6 +130,53 @@ fn hash(file: &mut File, hasher: &mut blake3::Hasher) -> io::Result<u64> {
                 hasher.update(&part[..length]);
                 size += length as u64;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the part of `goal` lies.
+    fn part_of(goal: &Path) -> PathBuf {
+        let (part, _) = PartFile::open(goal, "content").unwrap();
+        let path = part.path.clone();
+        part.discard();
+        path
+    }
+
+    #[test]
+    fn a_part_that_is_no_plain_file_of_ours_is_refused_and_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let goal = home.path().join("goal");
+        let path = part_of(&goal);
+        let refused = || matches!(PartFile::open(&goal, "content"), Err(Failure::Partly(_)));
+        let other = home.path().join("other");
+        fs::write(&other, "theirs").unwrap();
+        fs::hard_link(&other, &path).unwrap();
+        assert!(refused(), "a second name of another file");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert!(refused(), "a link");
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+        assert!(refused(), "a fifo");
+        assert_eq!(fs::read(&other).unwrap(), b"theirs");
+        fs::remove_file(&path).unwrap();
+        assert!(!refused());
+    }
+
+    #[test]
+    fn what_came_to_the_goal_meanwhile_is_replaced_only_where_that_is_meant() {
+        let home = tempfile::tempdir().unwrap();
+        let goal = home.path().join("goal");
+        for (may_replace, due) in [(false, "theirs"), (true, "ours")] {
+            let (part, mut sink) = PartFile::open(&goal, "content").unwrap();
+            sink.write(&b"ours"[sink.at as usize..]).unwrap();
+            fs::write(&goal, "theirs").unwrap();
+            assert_eq!(part.place(may_replace).is_ok(), may_replace);
+            assert_eq!(fs::read_to_string(&goal).unwrap(), due);
         }
     }
 }

@@ -245,19 +245,19 @@ impl<'a, 'b> ContentFetch<'a, 'b> {
         let mut blocked: Option<Instant> = None;
         let progress = ProgressLine::of_words(self.is_quiet);
         loop {
+            let is_over = self.timeout.is_some_and(|timeout| since.elapsed() >= timeout);
             let refusal = match self.client.client.content_at(self.path).await {
                 Ok(content) => return Ok(content),
                 Err(ClientError::Refused { code: 404 | 409, text }) => text,
                 Err(why) => {
-                    self.client.after(why).await?;
-                    tokio::time::sleep(EVERY).await;
+                    self.back_after(why, is_over).await?;
                     continue;
                 }
             };
             let why: WhyView = match self.client.client.get("/v1/why", &[("path", self.path.to_owned())]).await {
                 Ok(why) => why,
                 Err(why) => {
-                    self.client.after(why).await?;
+                    self.back_after(why, is_over).await?;
                     continue;
                 }
             };
@@ -268,7 +268,6 @@ impl<'a, 'b> ContentFetch<'a, 'b> {
                 return Err(Failure::Partly(if is_apart { why.text } else { refusal }));
             };
             blocked = if why.blocked { blocked.or(Some(Instant::now())) } else { None };
-            let is_over = self.timeout.is_some_and(|timeout| since.elapsed() >= timeout);
             if is_over || blocked.is_some_and(|since| since.elapsed() >= BLOCKED_FOR) {
                 return Err(Failure::Partly(format!("it is not here yet, and waits for {waits_for}")));
             }
@@ -276,6 +275,16 @@ impl<'a, 'b> ContentFetch<'a, 'b> {
             self.say_sources(&progress).await;
             tokio::time::sleep(EVERY).await;
         }
+    }
+
+    /// Another connection, a moment later. A daemon that is busy or gone takes of the time as well.
+    async fn back_after(&mut self, why: ClientError, is_over: bool) -> Result<(), Failure> {
+        if is_over {
+            return Err(why.into());
+        }
+        self.client.after(why).await?;
+        tokio::time::sleep(EVERY).await;
+        Ok(())
     }
 
     /// Who brings it, as that changes.

@@ -182,9 +182,7 @@ impl Client {
     }
 
     pub async fn get<T: DeserializeOwned>(&mut self, path: &str, query: &[(&str, String)]) -> Result<T, ClientError> {
-        let query: Vec<_> =
-            query.iter().map(|(name, value)| format!("{name}={}", text::percent(value.as_bytes()))).collect();
-        let request = Request::get(format!("{path}?{}", query.join("&"))).body(whole(Bytes::new()));
+        let request = Request::get(with_query(path, query)).body(whole(Bytes::new()));
         self.ask(request.expect("the path is ours and the query is encoded")).await
     }
 
@@ -223,6 +221,12 @@ impl Client {
     fn broken(&self, why: &dyn Display) -> ClientError {
         ClientError::Broken { folder: self.folder.clone(), why: why.to_string() }
     }
+}
+
+/// A request's address; its values may be anything.
+fn with_query(path: &str, query: &[(&str, String)]) -> String {
+    let query = query.iter().map(|(name, value)| format!("{name}={}", text::percent(value.as_bytes())));
+    format!("{path}?{}", query.collect::<Vec<_>>().join("&"))
 }
 
 pub(crate) fn shown(path: &Path) -> String {

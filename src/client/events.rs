@@ -2,15 +2,14 @@
 //!
 //! Deliberately not here: going on over another connection, which its reader decides.
 
-use super::{Client, ClientError, whole};
-use crate::model::text;
+use super::{Client, ClientError, whole, with_query};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::Incoming;
 
-/// A longer line is no event of a daemon (bytes): what listens may be anyone's.
-const LINE_BYTES: usize = 4 << 20;
+/// A larger one is no event of a daemon (bytes): what listens may be anyone's.
+const EVENT_BYTES: usize = 4 << 20;
 
 /// One event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,9 +32,7 @@ pub struct ServerEvents {
 impl Client {
     /// `after`: the `id` of the last event that was read.
     pub async fn events(mut self, query: &[(&str, String)], after: Option<&str>) -> Result<ServerEvents, ClientError> {
-        let query: Vec<_> =
-            query.iter().map(|(name, value)| format!("{name}={}", text::percent(value.as_bytes()))).collect();
-        let mut request = Request::get(format!("/v1/events?{}", query.join("&")));
+        let mut request = Request::get(with_query("/v1/events", query));
         if let Some(id) = after {
             request = request.header("last-event-id", id);
         }
@@ -56,7 +53,7 @@ impl ServerEvents {
             if let Ok(data) = frame.into_data() {
                 self.lines.bytes.extend_from_slice(&data);
             }
-            if self.lines.bytes.len() > LINE_BYTES {
+            if self.lines.len() > EVENT_BYTES {
                 return Err(self.client.broken(&"what it sends are no events"));
             }
         }
@@ -71,6 +68,11 @@ struct LineBuffer {
 }
 
 impl LineBuffer {
+    /// Of an event that is not whole yet (bytes).
+    fn len(&self) -> usize {
+        self.bytes.len() + self.event.data.len()
+    }
+
     fn event(&mut self) -> Option<ServerEvent> {
         while let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
             let line = self.bytes.split_to(end);
@@ -86,7 +88,12 @@ impl LineBuffer {
             match line.split_once(": ") {
                 Some(("event", value)) => value.clone_into(&mut self.event.name),
                 Some(("id", value)) => value.clone_into(&mut self.event.id),
-                Some(("data", value)) => self.event.data.push_str(value),
+                Some(("data", value)) => {
+                    if !self.event.data.is_empty() {
+                        self.event.data.push('\n');
+                    }
+                    self.event.data.push_str(value);
+                }
                 _ => {}
             }
         }
@@ -115,5 +122,17 @@ mod tests {
             };
             assert_eq!(events, [event("begin", "1-2", "{\"a\": 1}"), event("x", "1-3", "{}")], "{cut}");
         }
+    }
+
+    #[test]
+    fn lines_of_one_event_are_joined_and_all_of_them_count() {
+        let mut lines = LineBuffer::default();
+        lines.bytes.extend_from_slice(b"event: x\ndata: a\ndata: b\n\n");
+        assert_eq!(lines.event().unwrap().data, "a\nb");
+        for _ in 0..3 {
+            lines.bytes.extend_from_slice(b"data: 0123456789\n");
+            assert_eq!(lines.event(), None);
+        }
+        assert_eq!(lines.len(), 32);
     }
 }

@@ -64,14 +64,14 @@ impl CliPlace {
     }
 
     /// A name as dirsync prints it, with `\xNN` and `\\\\`, is taken for what it means, unless the
-    /// disk has something of that very name.
+    /// disk has something of that very name. What dirsync would not print so is meant as it is.
     fn unescaped<'a>(&self, name: &'a OsStr) -> Cow<'a, OsStr> {
         if !name.as_bytes().contains(&b'\\') || self.is_here(name) {
             return Cow::Borrowed(name);
         }
         match name.to_str().and_then(text::unescape) {
-            Some(bytes) => Cow::Owned(OsString::from_vec(bytes)),
-            None => Cow::Borrowed(name),
+            Some(bytes) if text::escape(&bytes).as_bytes() == name.as_bytes() => Cow::Owned(OsString::from_vec(bytes)),
+            _ => Cow::Borrowed(name),
         }
     }
 
@@ -177,7 +177,8 @@ mod tests {
             (r"gone\x0a\\b", r"gone\x0a\\b"),
             // It stands there under this very name.
             (r"here\x41", r"here\\x41"),
-            // No escape of ours.
+            // No escape of ours: it is printed as it is.
+            (r"gone\x41", r"gone\\x41"),
             (r"a\b", r"a\\b"),
         ] {
             assert_eq!(path(given), printed, "{given}");

@@ -25,8 +25,8 @@ pub async fn examine(folder: &Folder) -> DoctorView {
         Ok((pid, status)) => {
             findings.push(version(status));
             findings.push(standing(status));
-            findings.extend(network::ports(status).await);
-            findings.extend(network::heard(status).await);
+            findings.push(network::port(status).await);
+            findings.push(network::announcements(status).await);
             findings.extend(network::machines(status));
             findings.push(machine::watches(status));
             findings.extend(pid.and_then(machine::descriptors));

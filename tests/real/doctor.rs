@@ -45,7 +45,7 @@ fn the_doctor_names_what_is_fine_and_what_is_not_with_the_way_out() {
     assert!(text.contains("needs attention: not as it should be: secret"), "{text}");
     fs::remove_file(secret).expect("a file of our own");
 
-    // Who is gone is not linked, and is not heard.
+    // Who is gone is not linked, and does not announce itself.
     b.stop();
     eventually("a is alone", PATIENCE, || {
         let status = a.json(&["status"])?;
@@ -55,7 +55,10 @@ fn the_doctor_names_what_is_fine_and_what_is_not_with_the_way_out() {
     assert_eq!(code, Some(0), "{found}");
     assert_eq!(finding(&found, "links").0, "notice", "{found}");
     let (health, text) = finding(&found, "broadcasts");
-    assert!(health == "notice" && text.contains("no other machine was heard") && text.contains("--peer"), "{text}");
+    assert!(
+        health == "notice" && text.contains("no other machine announced itself") && text.contains("--peer"),
+        "{text}"
+    );
 
     a.stop();
     let (code, found) = examine(&a);

@@ -21,13 +21,13 @@ const LISTENED_FOR: Duration = Duration::from_secs(4);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 const DATAGRAM_BYTES: usize = 1024;
 /// More machines are not named.
-const MOST_HEARD: usize = 64;
+const MOST_NAMED: usize = 64;
 
 /// That something takes connections where the daemon says that it does.
-pub(super) async fn ports(status: &StatusView) -> Option<FindingView> {
+pub(super) async fn port(status: &StatusView) -> FindingView {
     let (check, port) = ("TCP port", status.listen_port);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    Some(match timeout(CONNECTED_WITHIN, TcpStream::connect(address)).await {
+    match timeout(CONNECTED_WITHIN, TcpStream::connect(address)).await {
         Ok(Ok(_)) => FindingView::fine(check, format!("{port} takes connections of this machine")),
         Ok(Err(why)) => {
             let text = format!("nothing is let through to {port} on this very machine: {why}");
@@ -37,33 +37,33 @@ pub(super) async fn ports(status: &StatusView) -> Option<FindingView> {
             let text = format!("what is sent to {port} on this very machine is dropped");
             FindingView::fault(check, text, format!("allow TCP port {port} in this machine's firewall"))
         }
-    })
+    }
 }
 
 /// A machine that announced itself.
 #[derive(Deserialize)]
-struct HeardMachine {
+struct AnnouncedMachine {
     device: DeviceId,
     name: String,
 }
 
 /// Which broadcasts come here, the daemon's own among them.
-pub(super) async fn heard(status: &StatusView) -> Vec<FindingView> {
+pub(super) async fn announcements(status: &StatusView) -> FindingView {
     let (check, port) = ("broadcasts", status.broadcast_port);
-    let heard = match listen(port, status).await {
-        Ok(heard) => heard,
+    let announced = match listen(port, status).await {
+        Ok(announced) => announced,
         Err(why) => {
             let text = format!("UDP port {port} cannot be listened on beside the daemon: {why}");
-            return vec![FindingView::notice(check, text, "run this as the daemon's user")];
+            return FindingView::notice(check, text, "run this as the daemon's user");
         }
     };
-    vec![judge(status, &heard)]
+    judge(status, &announced)
 }
 
-fn judge(status: &StatusView, heard: &BTreeMap<DeviceId, (String, IpAddr)>) -> FindingView {
+fn judge(status: &StatusView, announced: &BTreeMap<DeviceId, (String, IpAddr)>) -> FindingView {
     let (check, port) = ("broadcasts", status.broadcast_port);
-    let is_heard = heard.contains_key(&status.device);
-    let others: Vec<_> = heard.iter().filter(|(device, _)| **device != status.device).collect();
+    let comes_back = announced.contains_key(&status.device);
+    let others: Vec<_> = announced.iter().filter(|(device, _)| **device != status.device).collect();
     let names: Vec<_> = others
         .iter()
         .map(|(device, (name, from))| {
@@ -71,7 +71,7 @@ fn judge(status: &StatusView, heard: &BTreeMap<DeviceId, (String, IpAddr)>) -> F
             format!("{} ({from}{note})", text::escape(name.as_bytes()))
         })
         .collect();
-    if !is_heard {
+    if !comes_back {
         let text = format!("this machine's own broadcast to UDP port {port} does not come back to it");
         let remedy = format!(
             "see whether an interface is up ('ip addr') and the firewall lets UDP port {port} in; where broadcasts do \
@@ -80,7 +80,8 @@ fn judge(status: &StatusView, heard: &BTreeMap<DeviceId, (String, IpAddr)>) -> F
         return FindingView::fault(check, text, remedy);
     }
     if names.is_empty() {
-        let text = format!("this machine's own comes back; no other machine was heard in {}", seconds(LISTENED_FOR));
+        let text =
+            format!("this machine's own comes back; no other machine announced itself in {}", seconds(LISTENED_FOR));
         if !status.peers.is_empty() {
             return FindingView::notice(check, text, "the machines are linked all the same, by --peer or from before");
         }
@@ -91,7 +92,7 @@ fn judge(status: &StatusView, heard: &BTreeMap<DeviceId, (String, IpAddr)>) -> F
         );
         return FindingView::notice(check, text, remedy);
     }
-    FindingView::fine(check, format!("heard: this machine, {}", names.join(", ")))
+    FindingView::fine(check, format!("this machine's own comes back; so do those of {}", names.join(", ")))
 }
 
 fn is_known(status: &StatusView, device: &DeviceId) -> bool {
@@ -105,7 +106,7 @@ fn seconds(time: Duration) -> String {
 /// All that is announced on this port for some seconds.
 async fn listen(port: u16, status: &StatusView) -> io::Result<BTreeMap<DeviceId, (String, IpAddr)>> {
     let socket = bind(port)?;
-    let (mut heard, mut datagram) = (BTreeMap::new(), [0; DATAGRAM_BYTES]);
+    let (mut announced, mut datagram) = (BTreeMap::new(), [0; DATAGRAM_BYTES]);
     let own = own_addresses();
     let is_own = |from: IpAddr| matches!(from, IpAddr::V4(from) if own.contains(&from));
     let until = Instant::now() + LISTENED_FOR;
@@ -115,15 +116,15 @@ async fn listen(port: u16, status: &StatusView) -> io::Result<BTreeMap<DeviceId,
         // Anyone can say our name, and so many others that none of ours is left.
         let is_ours = machine.device == status.device;
         let is_meant = if is_ours { is_own(from.ip()) } else { is_known(status, &machine.device) };
-        if is_meant || (!is_ours && heard.len() < MOST_HEARD) {
-            heard.insert(machine.device, (machine.name, from.ip()));
+        if is_meant || (!is_ours && announced.len() < MOST_NAMED) {
+            announced.insert(machine.device, (machine.name, from.ip()));
         }
     }
-    Ok(heard)
+    Ok(announced)
 }
 
 /// What follows the first line, which proves something to its group alone.
-fn machine(datagram: &[u8]) -> Option<HeardMachine> {
+fn machine(datagram: &[u8]) -> Option<AnnouncedMachine> {
     let at = datagram.iter().position(|&byte| byte == b'\n')?;
     serde_json::from_slice(&datagram[at + 1..]).ok()
 }

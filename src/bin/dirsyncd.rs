@@ -15,6 +15,7 @@ const FAILED: u8 = 1;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    daemon::catch_hangups();
     let given = match Given::new(env::args_os()) {
         Ok(given) => given,
         Err(GivenError::Arguments(why)) => why.exit(),

@@ -5,7 +5,7 @@
 //! becomes a new one, under the same pid. Deliberately not here: which errors lead to it.
 
 use super::background::Stop;
-use super::{DaemonError, RunEnd};
+use super::{DaemonError, RunEnd, hangup};
 use crate::io::fs::root::Root;
 use std::env;
 use std::io;
@@ -43,5 +43,6 @@ pub fn replace_process() -> io::Error {
     if let Some(name) = arguments.next() {
         program.arg0(name);
     }
+    hangup::hand_on(&mut program);
     program.args(arguments).exec()
 }

@@ -49,6 +49,7 @@ pub use again::replace_process;
 use background::Stop;
 use chores::Chores;
 use hangup::Hangups;
+pub use hangup::catch as catch_hangups;
 use http::OtherWays;
 use joining::Joined;
 use marker::{MarkerError, MarkerVerdict};
@@ -197,7 +198,7 @@ fn run_once(options: &Options, stop: &Stop, mut reload: Reload) -> Result<RunEnd
     let journal = Journal::new().shown_by(handle.feed().clone());
     let api = Api::new(handle, Arc::clone(&shell) as _, about);
     other_ways.start(&api)?;
-    let hangups = Hangups::new();
+    let hangups = Hangups::default();
     background::start(control, api, events, (stop, &hangups))?;
 
     let mut turns = Loop {

@@ -92,6 +92,14 @@ fn who_closes_the_terminal_ends_the_daemon_that_was_started_on_it_but_by_nohup()
         let pid = fs::read_to_string(machine.home.join("pid")).unwrap().trim().parse().unwrap();
         hang_up(pid);
         machine.wait_log(&["SIGHUP", "nothing is given otherwise than before"]);
+        if !ends {
+            // A new start of the same process goes on as it began.
+            assert!(machine.cli(&["rotate", "--yes"]).status.success());
+            eventually("it has begun anew", PATIENCE, || {
+                let starts = machine.log().matches(" keeps '").count();
+                if starts == 2 { machine.json(&["status"]).map(drop) } else { Err(machine.log()) }
+            });
+        }
         terminal.kill().unwrap();
         terminal.wait().unwrap();
         if ends {

@@ -68,8 +68,9 @@ impl PartFile {
     /// What is there of it from an earlier try, and a sink that goes on behind that.
     pub(super) fn open(goal: &Path, content: &str) -> Result<(Self, ContentSink), Failure> {
         let dir = goal.parent().unwrap_or(Path::new("."));
-        let key = blake3::hash(&[content.as_bytes(), b"/", goal.file_name().unwrap_or_default().as_bytes()].concat());
-        let path = dir.join(format!("{PREFIX}{}", &key.to_hex()[..32]));
+        let name = blake3::hash(goal.file_name().unwrap_or_default().as_bytes()).to_hex();
+        let of_goal = format!("{PREFIX}{}-", &name[..16]);
+        let path = dir.join(format!("{of_goal}{}", &blake3::hash(content.as_bytes()).to_hex()[..16]));
         let failed = |why: io::Error| Failure::Partly(format!("'{}': {why}", shown(&path)));
         fs::create_dir_all(dir).map_err(failed)?;
         let mut options = OpenOptions::new();
@@ -82,6 +83,7 @@ impl PartFile {
             Err(why) => return Err(failed(why.into())),
         }
         check_own(&file, &path).map_err(failed)?;
+        remove_others(dir, &of_goal, &path);
         let mut sink = ContentSink::new(Box::new(file.try_clone().map_err(failed)?));
         sink.at = hash(&mut file, &mut sink.hasher).map_err(failed)?;
         Ok((Self { file, path, goal: goal.to_owned() }, sink))
@@ -105,6 +107,22 @@ impl PartFile {
 
     pub(super) fn discard(self) {
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// What is left of other contents of this goal, which nobody goes on with.
+fn remove_others(dir: &Path, of_goal: &str, own: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path == own || !entry.file_name().as_bytes().starts_with(of_goal.as_bytes()) {
+            continue;
+        }
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(&path) else { continue };
+        let is_free = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if is_free && check_own(&file, &path).is_ok() {
+            let _ = fs::remove_file(&path);
+        }
     }
 }
 
@@ -178,5 +196,17 @@ mod tests {
             assert_eq!(part.place(may_replace).is_ok(), may_replace);
             assert_eq!(fs::read_to_string(&goal).unwrap(), due);
         }
+    }
+
+    #[test]
+    fn what_is_left_of_an_older_content_goes_unless_somebody_fetches_it() {
+        let home = tempfile::tempdir().unwrap();
+        let (goal, other) = (home.path().join("goal"), home.path().join("other"));
+        let left = PartFile::open(&goal, "older").unwrap().0.path;
+        let (of_other, _) = PartFile::open(&other, "older").unwrap();
+        let (busy, _) = PartFile::open(&goal, "busy").unwrap();
+        assert!(!left.exists(), "the lock went with its file");
+        PartFile::open(&goal, "newer").unwrap();
+        assert!(busy.path.exists() && of_other.path.exists());
     }
 }

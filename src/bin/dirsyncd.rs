@@ -5,6 +5,7 @@ use dirsyncd::options::{Given, GivenError, Options};
 use dirsyncd::{daemon, logging};
 use std::env;
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 const USAGE: u8 = 2;
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
         Err(why) => return refuse(USAGE, &why),
     };
     if args.config.print_config {
-        print!("{}", given.print(&options));
+        // Who reads the first lines alone closes the pipe.
+        let _ = io::stdout().write_all(given.print(&options).as_bytes());
         return ExitCode::SUCCESS;
     }
     if let Some(form) = options.preview {

@@ -1,6 +1,6 @@
 //! What SIGHUP changes while the daemon runs: the log level, the limit and the peers.
 //!
-//! Only what is given otherwise than before: a limit that `dirsync limit` set since then stays
+//! Only what has changed: a limit that `dirsync limit` set since then stays
 //! where the options say the same as at the start. Deliberately not here: reading the options,
 //! which the caller of `run` does, and the signal (`hangup.rs`).
 
@@ -81,11 +81,11 @@ impl Reload {
         if !fixed.is_empty() {
             changed.push(format!("{} needs a restart", fixed.join(", ")));
         }
-        if changed.is_empty() { "nothing is given otherwise than before".to_owned() } else { changed.join("; ") }
+        if changed.is_empty() { "no option has changed".to_owned() } else { changed.join("; ") }
     }
 }
 
-/// Options that are given otherwise than before, and hold from the next start on.
+/// Options that have changed, and hold from the next start on.
 fn only_at_start(old: &Options, new: &Options) -> Vec<&'static str> {
     let differs = [
         (old.directory != new.directory, "DIRECTORY"),

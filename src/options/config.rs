@@ -27,7 +27,7 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "FILE", env = "DIRSYNCD_CONFIG")]
     pub config: Option<PathBuf>,
 
-    /// Only print the options that are in force and where each is from, as a file for --config
+    /// Only print the options as they are given, and where each is from, as a file for --config
     #[arg(long, env = "DIRSYNCD_PRINT_CONFIG", value_parser = super::switch)]
     pub print_config: bool,
 }

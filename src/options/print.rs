@@ -1,5 +1,5 @@
-//! `--print-config`: what is in force, and where each value is from, as a file that `--config`
-//! takes.
+//! `--print-config`: the options as they are given, and where each value is from, as a file that
+//! `--config` takes.
 //!
 //! What nobody gave is a comment: read back, it is a default again. Deliberately not here: finding
 //! out (`given.rs`).
@@ -20,7 +20,9 @@ impl Given {
         let mut command = Args::command();
         command.build();
         let version = env!("CARGO_PKG_VERSION");
-        let head = format!("# dirsyncd {version}: what is in force, and where it is from. A file for --config.\n");
+        let head = format!(
+            "# dirsyncd {version}: the options as they are given, and where each is from. A file for --config.\n"
+        );
         of_files(&command).fold(head, |text, arg| text + &self.line(arg, options) + "\n")
     }
 

@@ -91,7 +91,7 @@ fn who_closes_the_terminal_ends_the_daemon_that_was_started_on_it_but_by_nohup()
         let mut terminal = on_a_terminal(&machine, before);
         let pid = fs::read_to_string(machine.home.join("pid")).unwrap().trim().parse().unwrap();
         hang_up(pid);
-        machine.wait_log(&["SIGHUP", "nothing is given otherwise than before"]);
+        machine.wait_log(&["SIGHUP", "no option has changed"]);
         if !ends {
             // A new start of the same process goes on as it began.
             assert!(machine.cli(&["rotate", "--yes"]).status.success());

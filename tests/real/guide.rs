@@ -10,8 +10,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
 /// In which each guide finds the machines as the ones before left them.
 const IN_ORDER: [&str; 8] = [
@@ -110,14 +108,16 @@ impl Drop for GuideLab {
     fn drop(&mut self) {
         let home = self.home.path().as_os_str().as_encoded_bytes();
         let holds = |file: &Path| fs::read(file).is_ok_and(|bytes| bytes.windows(home.len()).any(|part| part == home));
-        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-            let Some(pid) = pid.filter(|pid| *pid != std::process::id()) else { continue };
-            if holds(&process.path().join("environ")) {
-                let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
-            }
+        let all = || {
+            let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+            let ours = processes.filter(|process| holds(&process.path().join("environ")));
+            let pids = ours.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
+            pids.filter(|pid| *pid != std::process::id()).collect::<Vec<_>>()
+        };
+        // One that has ended has no environment any more.
+        for pid in std::iter::repeat_with(all).take_while(|pids| !pids.is_empty()).flatten() {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
-        thread::sleep(Duration::from_millis(50));
     }
 }
 
